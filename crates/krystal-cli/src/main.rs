@@ -1,0 +1,3 @@
+//! The `krystal` binary.
+
+fn main() {}
