@@ -1,1 +1,13 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod atomic;
+mod error;
+mod frame;
+mod payload;
+mod state;
+
+pub use atomic::write_atomically;
+pub use error::Error;
+pub use frame::Header;
+pub use state::{load, read_header, save};
