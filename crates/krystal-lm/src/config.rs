@@ -1,4 +1,19 @@
 //! `config.json` of the supported families, read into one description of a decoder.
+//!
+//! A field is either used, or on the list [`IGNORED_FIELDS`], or must have the value that means "off", or is refused by
+//! name: a model that computes something else can never be loaded in silence.
+
+mod family;
+mod ignored_fields;
+mod read;
+mod rope;
+mod tensors;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use ignored_fields::IGNORED_FIELDS;
+pub(crate) use write::{shortest, tokens_to_json};
 
 /// Which rotary frequencies a model uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,9 +60,9 @@ pub struct ModelConfig {
     pub rope_scaling: RopeScaling,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
-    /// Whether q, k and v have biases (qwen2; llama with `attention_bias`).
+    /// Whether q, k and v have biases (qwen2; llama and qwen3 with `attention_bias`).
     pub qkv_bias: bool,
-    /// Whether o has a bias (llama with `attention_bias`).
+    /// Whether o has a bias (llama and qwen3 with `attention_bias`).
     pub o_bias: bool,
     /// Whether gate, up and down have biases (llama with `mlp_bias`).
     pub mlp_bias: bool,
