@@ -62,11 +62,7 @@ impl ChatTemplate {
             Ok(source) => return Self::new(&source, path, config.special().to_vec()).map(Some),
             Err(source) if source.kind() == io::ErrorKind::NotFound => {}
             Err(source) => {
-                return Err(Error::Io {
-                    action: "read",
-                    path,
-                    source,
-                });
+                return Err(Error::Io { action: "read", path, source });
             }
         }
         let invalid = |found: &Json| Error::InvalidField {
@@ -92,39 +88,21 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`Error::Template`] with the line.
-    pub fn new(
-        source: &str,
-        origin: PathBuf,
-        special: Vec<(&'static str, String)>,
-    ) -> Result<Self> {
+    pub fn new(source: &str, origin: PathBuf, special: Vec<(&'static str, String)>) -> Result<Self> {
         let mut environment = Environment::new();
         let failed = |error| template_error(&origin, error);
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(failed)?;
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
         environment.set_syntax(syntax);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python_json::to_json);
         environment.add_function(
             "raise_exception",
             |message: String| -> std::result::Result<Value, minijinja::Error> {
-                Err(minijinja::Error::new(
-                    ErrorKind::InvalidOperation,
-                    format!("the template says: {message}"),
-                ))
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("the template says: {message}")))
             },
         );
-        environment
-            .add_template_owned(NAME, without_generation_tags(source))
-            .map_err(failed)?;
-        Ok(Self {
-            environment,
-            path: origin,
-            special,
-        })
+        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(failed)?;
+        Ok(Self { environment, path: origin, special })
     }
 
     /// The text of a conversation. Messages are objects with `role`, `content` and whatever else the template reads.
@@ -141,22 +119,11 @@ impl ChatTemplate {
         }
         put("messages", messages.iter().map(to_template).collect());
         let tools = options.tools.as_ref();
-        put(
-            "tools",
-            tools.map_or(Value::from(()), |tools| {
-                tools.iter().map(to_template).collect()
-            }),
-        );
+        put("tools", tools.map_or(Value::from(()), |tools| tools.iter().map(to_template).collect()));
         put("documents", Value::from(()));
-        put(
-            "add_generation_prompt",
-            Value::from(options.add_generation_prompt),
-        );
+        put("add_generation_prompt", Value::from(options.add_generation_prompt));
         if let Some(date) = options.date {
-            put(
-                "strftime_now",
-                Value::from_function(move |format: &str| date.strftime(format)),
-            );
+            put("strftime_now", Value::from_function(move |format: &str| date.strftime(format)));
         }
         for (name, value) in &options.variables {
             put(name, to_template(value));
@@ -173,12 +140,7 @@ fn template_error(path: &Path, error: minijinja::Error) -> Error {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
     };
-    Error::Template {
-        path: path.to_owned(),
-        line: error.line().unwrap_or(1),
-        detail,
-        source: Box::new(error),
-    }
+    Error::Template { path: path.to_owned(), line: error.line().unwrap_or(1), detail, source: Box::new(error) }
 }
 
 fn to_template(value: &Json) -> Value {
@@ -192,11 +154,9 @@ fn to_template(value: &Json) -> Value {
         },
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => items.iter().map(to_template).collect(),
-        Json::Object(fields) => Value::from_pairs(
-            fields
-                .iter()
-                .map(|(name, value)| (name.as_str(), to_template(value))),
-        ),
+        Json::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(name, value)| (name.as_str(), to_template(value))))
+        }
     }
 }
 
@@ -210,16 +170,10 @@ fn without_generation_tags(source: &str) -> String {
         text.push_str(before);
         let body = tag.trim_start_matches(['-', '+']).trim_start();
         let (head, replaced) = tag.split_at(tag.len() - body.len());
-        let replacement = [("generation", "if true"), ("endgeneration", "endif")]
-            .into_iter()
-            .find_map(|(word, by)| {
-                let after = replaced.strip_prefix(word)?;
-                after
-                    .trim_start()
-                    .trim_start_matches(['-', '+'])
-                    .starts_with("%}")
-                    .then_some((by, after))
-            });
+        let replacement = [("generation", "if true"), ("endgeneration", "endif")].into_iter().find_map(|(word, by)| {
+            let after = replaced.strip_prefix(word)?;
+            after.trim_start().trim_start_matches(['-', '+']).starts_with("%}").then_some((by, after))
+        });
         rest = match replacement {
             Some((by, after)) => {
                 text.push_str(head);

@@ -39,26 +39,14 @@ impl Checkpoint {
     /// stored as f32, f16 or bf16.
     pub fn open(directory: &Path) -> Result<Self> {
         let exists = |path: &Path| {
-            path.try_exists().map_err(|source| Error::Io {
-                action: "read",
-                path: path.to_owned(),
-                source,
-            })
+            path.try_exists().map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })
         };
         let single = directory.join(SINGLE);
         let index = directory.join(INDEX);
         if exists(&single)? {
             let file = SafetensorsFile::open(&single)?;
-            let places = file
-                .tensors()
-                .keys()
-                .map(|name| (name.clone(), 0))
-                .collect();
-            return Ok(Self {
-                directory: directory.to_owned(),
-                files: vec![file],
-                places,
-            });
+            let places = file.tensors().keys().map(|name| (name.clone(), 0)).collect();
+            return Ok(Self { directory: directory.to_owned(), files: vec![file], places });
         }
         if exists(&index)? {
             return Self::open_sharded(directory, &index);
@@ -88,42 +76,21 @@ impl Checkpoint {
             let path = directory.join(&shard);
             let file = SafetensorsFile::open(&path).map_err(|error| match error {
                 Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                    Error::MissingFile {
-                        path: path.clone(),
-                        hint: "model.safetensors.index.json lists this shard",
-                    }
+                    Error::MissingFile { path: path.clone(), hint: "model.safetensors.index.json lists this shard" }
                 }
                 error => error,
             })?;
-            if let Some(name) = names
-                .iter()
-                .find(|name| !file.tensors().contains_key(*name))
-            {
-                return Err(Error::MissingTensor {
-                    path,
-                    tensor: name.clone(),
-                });
+            if let Some(name) = names.iter().find(|name| !file.tensors().contains_key(*name)) {
+                return Err(Error::MissingTensor { path, tensor: name.clone() });
             }
-            let unlisted: Vec<_> = file
-                .tensors()
-                .keys()
-                .filter(|name| !names.contains(*name))
-                .cloned()
-                .collect();
+            let unlisted: Vec<_> = file.tensors().keys().filter(|name| !names.contains(*name)).cloned().collect();
             if !unlisted.is_empty() {
-                return Err(Error::UnexpectedTensors {
-                    path,
-                    tensors: unlisted,
-                });
+                return Err(Error::UnexpectedTensors { path, tensors: unlisted });
             }
             places.extend(names.into_iter().map(|name| (name, files.len())));
             files.push(file);
         }
-        Ok(Self {
-            directory: directory.to_owned(),
-            files,
-            places,
-        })
+        Ok(Self { directory: directory.to_owned(), files, places })
     }
 
     /// Names of all tensors, sorted.
@@ -153,10 +120,7 @@ impl Checkpoint {
     /// [`Error::MissingTensor`], or [`Error::Tensor`] for another shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Cow<'_, [f32]>> {
         let Some((file, entry)) = self.find(name) else {
-            return Err(Error::MissingTensor {
-                path: self.directory.clone(),
-                tensor: name.to_owned(),
-            });
+            return Err(Error::MissingTensor { path: self.directory.clone(), tensor: name.to_owned() });
         };
         expect_shape(file, name, entry, shape)?;
         Ok(file.values(entry))
@@ -170,18 +134,12 @@ impl Checkpoint {
     pub fn expect_only<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
         let names: BTreeSet<_> = names.into_iter().collect();
         let is_derived = |name: &str| name.ends_with("rotary_emb.inv_freq");
-        let unexpected: Vec<_> = self
-            .names()
-            .filter(|name| !names.contains(name) && !is_derived(name))
-            .map(str::to_owned)
-            .collect();
+        let unexpected: Vec<_> =
+            self.names().filter(|name| !names.contains(name) && !is_derived(name)).map(str::to_owned).collect();
         if unexpected.is_empty() {
             return Ok(());
         }
-        Err(Error::UnexpectedTensors {
-            path: self.directory.clone(),
-            tensors: unexpected,
-        })
+        Err(Error::UnexpectedTensors { path: self.directory.clone(), tensors: unexpected })
     }
 
     /// Checks that the folder holds exactly the tensors of this model: every one of [`ModelConfig::tensor_names`] with
@@ -196,26 +154,17 @@ impl Checkpoint {
             match self.find(name) {
                 Some((file, entry)) => expect_shape(file, name, entry, shape)?,
                 None => {
-                    return Err(Error::MissingTensor {
-                        path: self.directory.clone(),
-                        tensor: name.clone(),
-                    });
+                    return Err(Error::MissingTensor { path: self.directory.clone(), tensor: name.clone() });
                 }
             }
         }
         let tied_head = config.tie_word_embeddings.then_some(HEAD);
-        self.expect_only(
-            tensors
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .chain(tied_head),
-        )?;
+        self.expect_only(tensors.iter().map(|(name, _)| name.as_str()).chain(tied_head))?;
         if let Some((file, head)) = tied_head.and_then(|head| self.find(head))
             && let Some((embedding_file, embedding)) = self.find(EMBEDDING)
         {
             expect_shape(file, HEAD, head, &embedding.shape)?;
-            if head.dtype != embedding.dtype || file.bytes(head) != embedding_file.bytes(embedding)
-            {
+            if head.dtype != embedding.dtype || file.bytes(head) != embedding_file.bytes(embedding) {
                 return Err(Error::Tensor {
                     path: file.path().to_owned(),
                     tensor: HEAD.to_owned(),
@@ -233,12 +182,7 @@ impl Checkpoint {
     }
 }
 
-fn expect_shape(
-    file: &SafetensorsFile,
-    name: &str,
-    entry: &TensorEntry,
-    shape: &[usize],
-) -> Result<()> {
+fn expect_shape(file: &SafetensorsFile, name: &str, entry: &TensorEntry, shape: &[usize]) -> Result<()> {
     if entry.shape == shape {
         return Ok(());
     }
@@ -254,41 +198,22 @@ fn expect_shape(
 pub(crate) fn parse_index(text: &str, path: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let object = parse_object(text, path)?;
     let mut fields = Fields::new(&object, path);
-    let value = fields
-        .value("weight_map")
-        .ok_or_else(|| fields.missing("weight_map"))?;
+    let value = fields.value("weight_map").ok_or_else(|| fields.missing("weight_map"))?;
     let Some(map) = value.as_object() else {
         return Err(fields.invalid("weight_map", "an object of tensor names and files", value));
     };
     let mut shards: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (tensor, shard) in map {
         // A name with a path in it could make us read any file.
-        let plain = |shard: &&str| {
-            !shard.is_empty() && !shard.contains(['/', '\\', ':', '\0']) && *shard != ".."
-        };
-        let Some(shard) = shard
-            .as_str()
-            .filter(plain)
-            .filter(|shard| shard.ends_with(".safetensors"))
-        else {
+        let plain = |shard: &&str| !shard.is_empty() && !shard.contains(['/', '\\', ':', '\0']) && *shard != "..";
+        let Some(shard) = shard.as_str().filter(plain).filter(|shard| shard.ends_with(".safetensors")) else {
             let field = format!("weight_map.{tensor}");
-            return Err(fields.invalid(
-                &field,
-                "the name of a .safetensors file in the same folder",
-                shard,
-            ));
+            return Err(fields.invalid(&field, "the name of a .safetensors file in the same folder", shard));
         };
-        shards
-            .entry(shard.to_owned())
-            .or_default()
-            .insert(tensor.clone());
+        shards.entry(shard.to_owned()).or_default().insert(tensor.clone());
     }
     if shards.is_empty() {
-        return Err(fields.invalid(
-            "weight_map",
-            "at least one tensor",
-            &Value::Object(map.clone()),
-        ));
+        return Err(fields.invalid("weight_map", "at least one tensor", &Value::Object(map.clone())));
     }
     Ok(shards)
 }

@@ -82,11 +82,7 @@ impl GenerationConfig {
         match std::fs::read_to_string(&path) {
             Ok(text) => Self::from_json(&text, &path).map(Some),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io {
-                action: "read",
-                path,
-                source,
-            }),
+            Err(source) => Err(Error::Io { action: "read", path, source }),
         }
     }
 
@@ -98,35 +94,17 @@ impl GenerationConfig {
         let object = parse_object(text, origin)?;
         let mut fields = Fields::new(&object, origin);
         let default = Self::default();
-        let mut number =
-            |name: &'static str, default: f32, expected: &str, holds: fn(f32) -> bool| {
-                let Some(found) = fields.number(name)? else {
-                    return Ok(default);
-                };
-                if holds(found as f32) {
-                    Ok(found as f32)
-                } else {
-                    Err(fields.invalid(name, expected, &json!(found)))
-                }
+        let mut number = |name: &'static str, default: f32, expected: &str, holds: fn(f32) -> bool| {
+            let Some(found) = fields.number(name)? else {
+                return Ok(default);
             };
-        let temperature = number(
-            "temperature",
-            default.temperature,
-            "a number, 0 or more",
-            |t| t >= 0.0,
-        )?;
-        let top_p = number("top_p", default.top_p, "a number in (0, 1]", |p| {
-            p > 0.0 && p <= 1.0
-        })?;
-        let min_p = number("min_p", default.min_p, "a number in [0, 1]", |p| {
-            (0.0..=1.0).contains(&p)
-        })?;
-        let repetition_penalty = number(
-            "repetition_penalty",
-            default.repetition_penalty,
-            "a number above 0",
-            |r| r > 0.0,
-        )?;
+            if holds(found as f32) { Ok(found as f32) } else { Err(fields.invalid(name, expected, &json!(found))) }
+        };
+        let temperature = number("temperature", default.temperature, "a number, 0 or more", |t| t >= 0.0)?;
+        let top_p = number("top_p", default.top_p, "a number in (0, 1]", |p| p > 0.0 && p <= 1.0)?;
+        let min_p = number("min_p", default.min_p, "a number in [0, 1]", |p| (0.0..=1.0).contains(&p))?;
+        let repetition_penalty =
+            number("repetition_penalty", default.repetition_penalty, "a number above 0", |r| r > 0.0)?;
         let top_k = match fields.value("top_k") {
             None => default.top_k,
             Some(value) => value
@@ -174,44 +152,20 @@ impl GenerationConfig {
                 object.insert(name.to_owned(), value);
             }
         };
-        put(
-            "bos_token_id",
-            json!(self.bos_token_id),
-            self.bos_token_id.is_some(),
-        );
-        put(
-            "eos_token_id",
-            tokens_to_json(&self.eos_token_ids),
-            !self.eos_token_ids.is_empty(),
-        );
-        put(
-            "pad_token_id",
-            json!(self.pad_token_id),
-            self.pad_token_id.is_some(),
-        );
-        put(
-            "do_sample",
-            json!(self.do_sample),
-            self.do_sample != default.do_sample,
-        );
+        put("bos_token_id", json!(self.bos_token_id), self.bos_token_id.is_some());
+        put("eos_token_id", tokens_to_json(&self.eos_token_ids), !self.eos_token_ids.is_empty());
+        put("pad_token_id", json!(self.pad_token_id), self.pad_token_id.is_some());
+        put("do_sample", json!(self.do_sample), self.do_sample != default.do_sample);
         for (name, value, default) in [
             ("temperature", self.temperature, default.temperature),
             ("top_p", self.top_p, default.top_p),
             ("min_p", self.min_p, default.min_p),
-            (
-                "repetition_penalty",
-                self.repetition_penalty,
-                default.repetition_penalty,
-            ),
+            ("repetition_penalty", self.repetition_penalty, default.repetition_penalty),
         ] {
             put(name, json!(shortest(value)), value != default);
         }
         put("top_k", json!(self.top_k), self.top_k != default.top_k);
-        put(
-            "max_new_tokens",
-            json!(self.max_new_tokens),
-            self.max_new_tokens.is_some(),
-        );
+        put("max_new_tokens", json!(self.max_new_tokens), self.max_new_tokens.is_some());
         Value::Object(object)
     }
 }
@@ -250,17 +204,13 @@ mod tests {
     #[test]
     fn absent_and_null_fields_have_the_defaults_of_transformers() -> Result<()> {
         assert_eq!(read("{}")?, GenerationConfig::default());
-        assert_eq!(
-            read(r#"{"temperature": null, "eos_token_id": null, "top_k": null}"#)?,
-            GenerationConfig::default()
-        );
+        assert_eq!(read(r#"{"temperature": null, "eos_token_id": null, "top_k": null}"#)?, GenerationConfig::default());
         Ok(())
     }
 
     #[test]
     fn lists_what_it_does_not_know() -> Result<()> {
-        let config =
-            read(r#"{"num_beams": 4, "use_cache": true, "suppress_tokens": null, "top_h": 0.4}"#)?;
+        let config = read(r#"{"num_beams": 4, "use_cache": true, "suppress_tokens": null, "top_h": 0.4}"#)?;
         assert_eq!(config.unused, ["num_beams", "top_h"]);
         Ok(())
     }
@@ -277,12 +227,7 @@ mod tests {
             (r#"{"max_new_tokens": 0}"#, "max_new_tokens"),
         ] {
             let message = read(text).unwrap_err().to_string();
-            assert!(
-                message.starts_with(&format!(
-                    "generation_config.json: field `{field}`: expected "
-                )),
-                "{message}"
-            );
+            assert!(message.starts_with(&format!("generation_config.json: field `{field}`: expected ")), "{message}");
         }
     }
 }

@@ -22,31 +22,20 @@ pub(crate) struct Fields<'a> {
 
 /// Parses `text` as a JSON object.
 pub(crate) fn parse_object(text: &str, origin: &Path) -> Result<Map<String, Value>> {
-    serde_json::from_str(text).map_err(|source| Error::Json {
-        path: origin.to_owned(),
-        source,
-    })
+    serde_json::from_str(text).map_err(|source| Error::Json { path: origin.to_owned(), source })
 }
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(map: &'a Map<String, Value>, origin: &'a Path) -> Self {
-        Self {
-            origin,
-            prefix: String::new(),
-            map,
-            read: BTreeSet::new(),
-        }
+        Self { origin, prefix: String::new(), map, read: BTreeSet::new() }
     }
 
     /// The object `value` of field `name`.
     pub(crate) fn nested(&self, name: &str, value: &'a Value) -> Result<Self> {
         match value.as_object() {
-            Some(map) => Ok(Self {
-                origin: self.origin,
-                prefix: format!("{}{name}.", self.prefix),
-                map,
-                read: BTreeSet::new(),
-            }),
+            Some(map) => {
+                Ok(Self { origin: self.origin, prefix: format!("{}{name}.", self.prefix), map, read: BTreeSet::new() })
+            }
             None => Err(self.invalid(name, "an object or null", value)),
         }
     }
@@ -91,9 +80,7 @@ impl<'a> Fields<'a> {
     /// A finite number above 0.
     pub(crate) fn positive(&mut self, name: &'static str) -> Result<Option<f64>> {
         match self.number(name)? {
-            Some(number) if !(number > 0.0) => {
-                Err(self.invalid(name, "a number above 0", &self.map[name]))
-            }
+            Some(number) if !(number > 0.0) => Err(self.invalid(name, "a number above 0", &self.map[name])),
             number => Ok(number),
         }
     }
@@ -106,20 +93,14 @@ impl<'a> Fields<'a> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        value
-            .as_bool()
-            .map(Some)
-            .ok_or_else(|| self.invalid(name, "true or false", value))
+        value.as_bool().map(Some).ok_or_else(|| self.invalid(name, "true or false", value))
     }
 
     pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<&'a str>> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        value
-            .as_str()
-            .map(Some)
-            .ok_or_else(|| self.invalid(name, "a string", value))
+        value.as_str().map(Some).ok_or_else(|| self.invalid(name, "a string", value))
     }
 
     /// A token id, or null.
@@ -127,9 +108,7 @@ impl<'a> Fields<'a> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        token_id(value)
-            .map(Some)
-            .ok_or_else(|| self.invalid(name, "a token id or null", value))
+        token_id(value).map(Some).ok_or_else(|| self.invalid(name, "a token id or null", value))
     }
 
     /// `pad_token_id`; -1, which some old conversions wrote for "none", is none.
@@ -149,8 +128,7 @@ impl<'a> Fields<'a> {
             Value::Array(ids) => ids.iter().map(token_id).collect(),
             one => token_id(one).map(|id| vec![id]),
         };
-        ids.map(Some)
-            .ok_or_else(|| self.invalid(name, "a token id, a list of token ids or null", value))
+        ids.map(Some).ok_or_else(|| self.invalid(name, "a token id, a list of token ids or null", value))
     }
 
     /// Refuses any value but null and those for which `neutral` holds.
@@ -168,17 +146,12 @@ impl<'a> Fields<'a> {
 
     /// Names of the fields not asked for.
     pub(crate) fn unread(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + '_ {
-        self.map
-            .iter()
-            .filter(|(name, _)| !self.read.contains(name.as_str()))
+        self.map.iter().filter(|(name, _)| !self.read.contains(name.as_str()))
     }
 
     /// Refuses fields that were not asked for and are not in `ignored`.
     pub(crate) fn finish(&self, ignored: &[&str]) -> Result<()> {
-        match self
-            .unread()
-            .find(|(name, _)| !ignored.contains(&name.as_str()))
-        {
+        match self.unread().find(|(name, _)| !ignored.contains(&name.as_str())) {
             None => Ok(()),
             Some((name, value)) => Err(Error::UnknownField {
                 path: self.origin.to_owned(),
@@ -189,10 +162,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn missing(&self, name: &str) -> Error {
-        Error::MissingField {
-            path: self.origin.to_owned(),
-            field: format!("{}{name}", self.prefix),
-        }
+        Error::MissingField { path: self.origin.to_owned(), field: format!("{}{name}", self.prefix) }
     }
 
     pub(crate) fn invalid(&self, name: &str, expected: impl Into<String>, value: &Value) -> Error {

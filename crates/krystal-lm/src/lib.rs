@@ -24,3 +24,11 @@ pub use generation_config::GenerationConfig;
 pub use model_folder::save_model;
 pub use safetensors_file::DType;
 pub use tokenizer::{TokenStream, Tokenizer, copy_tokenizer_files};
+
+// The model.
+pub mod decoder;
+pub mod kernels;
+pub mod lora;
+
+pub use decoder::{Decoder, Gradients, Group, Keep, Projection, Scores, Tape, TokenBatch, Trainable};
+pub use lora::{LoraWeights, module_shapes};

@@ -17,11 +17,7 @@ pub(crate) struct MappedFile(Option<Mmap>);
 
 impl MappedFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let failed = |source| Error::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| Error::Io { action: "read", path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         // Some systems refuse to map nothing.
         if file.metadata().map_err(failed)?.len() == 0 {
@@ -39,10 +35,7 @@ impl Deref for MappedFile {
     }
 }
 
-#[allow(
-    unsafe_code,
-    reason = "mapping a file is unsafe because others may write to it; see the comment"
-)]
+#[allow(unsafe_code, reason = "mapping a file is unsafe because others may write to it; see the comment")]
 fn map(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: the map is read-only and private to this type, which hands out nothing but shared byte slices that live as
     // long as the map. Every bit pattern is a valid byte (and a valid f32, f16 or bf16 where callers look at it so), so

@@ -36,11 +36,7 @@ pub fn save_model<'t>(
     let mut given: BTreeMap<String, (Vec<usize>, &[f32])> = BTreeMap::new();
     for (name, shape, values) in tensors {
         if given.contains_key(&name) {
-            return Err(wrong(
-                &name,
-                "one tensor of this name".to_owned(),
-                "two".to_owned(),
-            ));
+            return Err(wrong(&name, "one tensor of this name".to_owned(), "two".to_owned()));
         }
         given.insert(name, (shape, values));
     }
@@ -50,27 +46,16 @@ pub fn save_model<'t>(
             return Err(Error::MissingTensor { path, tensor: name });
         };
         if shape != expected {
-            return Err(wrong(
-                &name,
-                format!("shape {expected:?}"),
-                format!("{shape:?}"),
-            ));
+            return Err(wrong(&name, format!("shape {expected:?}"), format!("{shape:?}")));
         }
         let count: usize = shape.iter().product();
         if values.len() != count {
-            return Err(wrong(
-                &name,
-                format!("{count} values for shape {shape:?}"),
-                values.len().to_string(),
-            ));
+            return Err(wrong(&name, format!("{count} values for shape {shape:?}"), values.len().to_string()));
         }
         ordered.push((name, shape, values));
     }
     if !given.is_empty() {
-        return Err(Error::UnexpectedTensors {
-            path,
-            tensors: given.into_keys().collect(),
-        });
+        return Err(Error::UnexpectedTensors { path, tensors: given.into_keys().collect() });
     }
     atomic_file::create_folder(directory)?;
     safetensors_file::write(&path, &ordered)?;

@@ -88,11 +88,7 @@ impl SafetensorsFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = MappedFile::open(path)?;
         let tensors = parse_header(&file, path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            tensors,
-        })
+        Ok(Self { path: path.to_owned(), file, tensors })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -124,10 +120,8 @@ fn to_f32(bytes: &[u8], dtype: DType) -> Cow<'_, [f32]> {
     }
     let width = dtype.bytes() as usize;
     let mut values = vec![0.0_f32; bytes.len() / width];
-    values
-        .par_chunks_mut(CONVERT_CHUNK)
-        .zip(bytes.par_chunks(CONVERT_CHUNK * width))
-        .for_each(|(values, bytes)| match dtype {
+    values.par_chunks_mut(CONVERT_CHUNK).zip(bytes.par_chunks(CONVERT_CHUNK * width)).for_each(|(values, bytes)| {
+        match dtype {
             DType::F32 => {
                 for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *value = f32::from_le_bytes(*bytes);
@@ -143,44 +137,33 @@ fn to_f32(bytes: &[u8], dtype: DType) -> Cow<'_, [f32]> {
                     *value = bf16::from_le_bytes(*bytes).to_f32();
                 }
             }
-        });
+        }
+    });
     Cow::Owned(values)
 }
 
 /// Checks the header of a whole file and finds its tensors.
 pub(crate) fn parse_header(file: &[u8], path: &Path) -> Result<BTreeMap<String, TensorEntry>> {
-    let damaged = |reason: String| Error::Safetensors {
-        path: path.to_owned(),
-        reason,
-    };
+    let damaged = |reason: String| Error::Safetensors { path: path.to_owned(), reason };
     let Some((length, rest)) = file.split_first_chunk::<LENGTH_BYTES>() else {
-        return Err(damaged(format!(
-            "expected at least {LENGTH_BYTES} bytes, found {}",
-            file.len()
-        )));
+        return Err(damaged(format!("expected at least {LENGTH_BYTES} bytes, found {}", file.len())));
     };
     let length = u64::from_le_bytes(*length);
     if length > LONGEST_HEADER {
-        return Err(damaged(format!(
-            "header of {length} bytes, expected at most {LONGEST_HEADER}"
-        )));
+        return Err(damaged(format!("header of {length} bytes, expected at most {LONGEST_HEADER}")));
     }
     let length = length as usize;
     if length > rest.len() {
-        return Err(damaged(format!(
-            "truncated: header of {length} bytes, found {}",
-            rest.len()
-        )));
+        return Err(damaged(format!("truncated: header of {length} bytes, found {}", rest.len())));
     }
     let (header, data) = rest.split_at(length);
-    let header = std::str::from_utf8(header)
-        .map_err(|error| damaged(format!("header is not UTF-8: {error}")))?;
+    let header = std::str::from_utf8(header).map_err(|error| damaged(format!("header is not UTF-8: {error}")))?;
     // The format demands it, so that a file is never taken for something else.
     if !header.starts_with('{') {
         return Err(damaged("header does not start with `{`".to_owned()));
     }
-    let Header(entries) = serde_json::from_str(header)
-        .map_err(|error| damaged(format!("header is not valid: {error}")))?;
+    let Header(entries) =
+        serde_json::from_str(header).map_err(|error| damaged(format!("header is not valid: {error}")))?;
 
     let start = LENGTH_BYTES + length;
     let mut tensors = BTreeMap::new();
@@ -192,30 +175,16 @@ pub(crate) fn parse_header(file: &[u8], path: &Path) -> Result<BTreeMap<String, 
     Ok(tensors)
 }
 
-fn check_entry(
-    name: &str,
-    entry: &RawEntry,
-    data: u64,
-    start: usize,
-    path: &Path,
-) -> Result<TensorEntry> {
+fn check_entry(name: &str, entry: &RawEntry, data: u64, start: usize, path: &Path) -> Result<TensorEntry> {
     let damaged = |expected: String, found: String| {
-        Err(Error::Tensor {
-            path: path.to_owned(),
-            tensor: name.to_owned(),
-            expected,
-            found,
-        })
+        Err(Error::Tensor { path: path.to_owned(), tensor: name.to_owned(), expected, found })
     };
     let Some(dtype) = DType::named(&entry.dtype) else {
         return damaged("dtype F32, F16 or BF16".to_owned(), entry.dtype.clone());
     };
     let [begin, end] = entry.data_offsets;
     if begin > end {
-        return damaged(
-            "data_offsets in order".to_owned(),
-            format!("[{begin}, {end}]"),
-        );
+        return damaged("data_offsets in order".to_owned(), format!("[{begin}, {end}]"));
     }
     if end > data {
         return damaged(
@@ -223,49 +192,24 @@ fn check_entry(
             format!("{data} bytes in all: the file is truncated or its offsets are wrong"),
         );
     }
-    let size = entry
-        .shape
-        .iter()
-        .try_fold(dtype.bytes(), |size, &length| size.checked_mul(length));
+    let size = entry.shape.iter().try_fold(dtype.bytes(), |size, &length| size.checked_mul(length));
     if size != Some(end - begin) {
         let size = size.map_or_else(|| "too many".to_owned(), |size| size.to_string());
-        return damaged(
-            format!("{size} bytes of {dtype} for shape {:?}", entry.shape),
-            (end - begin).to_string(),
-        );
+        return damaged(format!("{size} bytes of {dtype} for shape {:?}", entry.shape), (end - begin).to_string());
     }
     // Every length divides a size that fits, or the tensor is empty.
-    let shape = entry
-        .shape
-        .iter()
-        .map(|&length| usize::try_from(length).unwrap_or(usize::MAX))
-        .collect();
-    Ok(TensorEntry {
-        dtype,
-        shape,
-        bytes: start + begin as usize..start + end as usize,
-    })
+    let shape = entry.shape.iter().map(|&length| usize::try_from(length).unwrap_or(usize::MAX)).collect();
+    Ok(TensorEntry { dtype, shape, bytes: start + begin as usize..start + end as usize })
 }
 
 /// Tensors must follow one another without gap or overlap from the end of the header to the end of the file.
-fn check_cover(
-    tensors: &BTreeMap<String, TensorEntry>,
-    data: Range<usize>,
-    path: &Path,
-) -> Result<()> {
-    let mut order: Vec<_> = tensors
-        .iter()
-        .map(|(name, entry)| (entry.bytes.start, entry.bytes.end, name))
-        .collect();
+fn check_cover(tensors: &BTreeMap<String, TensorEntry>, data: Range<usize>, path: &Path) -> Result<()> {
+    let mut order: Vec<_> = tensors.iter().map(|(name, entry)| (entry.bytes.start, entry.bytes.end, name)).collect();
     order.sort_unstable();
     let mut covered = data.start;
     for (begin, end, name) in order {
         if begin != covered {
-            let problem = if begin < covered {
-                "overlaps the tensor before it"
-            } else {
-                "leaves a gap before it"
-            };
+            let problem = if begin < covered { "overlaps the tensor before it" } else { "leaves a gap before it" };
             return Err(Error::Tensor {
                 path: path.to_owned(),
                 tensor: name.clone(),
@@ -278,10 +222,7 @@ fn check_cover(
     if covered != data.end {
         let (used, found) = (covered - data.start, data.len());
         let reason = format!("tensors take {used} bytes, found {found}");
-        return Err(Error::Safetensors {
-            path: path.to_owned(),
-            reason,
-        });
+        return Err(Error::Safetensors { path: path.to_owned(), reason });
     }
     Ok(())
 }
@@ -309,10 +250,7 @@ impl<'de> Deserialize<'de> for Header {
                 f.write_str("an object with an entry for each tensor")
             }
 
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> std::result::Result<Header, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
                 let mut names = std::collections::BTreeSet::new();
                 let mut entries = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
@@ -322,9 +260,7 @@ impl<'de> Deserialize<'de> for Header {
                     if name == "__metadata__" {
                         map.next_value::<Option<BTreeMap<String, String>>>()?;
                     } else {
-                        let entry = map
-                            .next_value()
-                            .map_err(|error| A::Error::custom(format!("`{name}`: {error}")))?;
+                        let entry = map.next_value().map_err(|error| A::Error::custom(format!("`{name}`: {error}")))?;
                         entries.push((name, entry));
                     }
                 }
@@ -344,10 +280,7 @@ pub(crate) fn write(path: &Path, tensors: &[(String, Vec<usize>, &[f32])]) -> Re
     let mut offset = 0;
     for (name, shape, values) in tensors {
         let end = offset + size_of_val(*values);
-        header.insert(
-            name.clone(),
-            json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]}),
-        );
+        header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]}));
         offset = end;
     }
     let mut header = serde_json::Value::Object(header).to_string();

@@ -60,16 +60,9 @@ impl Tokenizer {
                 } else {
                     "a model folder needs its tokenizer"
                 };
-                Error::MissingFile {
-                    path: path.clone(),
-                    hint,
-                }
+                Error::MissingFile { path: path.clone(), hint }
             }
-            _ => Error::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            },
+            _ => Error::Io { action: "read", path: path.clone(), source },
         })?;
         Self::new(&bytes, path, TokenizerConfig::load(directory)?)
     }
@@ -94,10 +87,7 @@ impl Tokenizer {
                 vocabulary.insert(token.to_owned(), json!(id));
                 return Ok(id);
             };
-            Err(Error::InvalidAlphabet {
-                token: token.to_owned(),
-                problem,
-            })
+            Err(Error::InvalidAlphabet { token: token.to_owned(), problem })
         };
         for token in PAD_EOS_UNK.iter().chain(specials) {
             let id = put(&mut vocabulary, token)?;
@@ -123,16 +113,9 @@ impl Tokenizer {
             "decoder": {"type": "Fuse"},
             "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
         });
-        let roles = [
-            ("pad_token", "<pad>"),
-            ("eos_token", "<eos>"),
-            ("unk_token", "<unk>"),
-        ];
+        let roles = [("pad_token", "<pad>"), ("eos_token", "<eos>"), ("unk_token", "<unk>")];
         let mut config = Map::new();
-        config.insert(
-            "tokenizer_class".to_owned(),
-            json!("PreTrainedTokenizerFast"),
-        );
+        config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
         for (role, token) in roles {
             config.insert(role.to_owned(), json!(token));
         }
@@ -143,19 +126,11 @@ impl Tokenizer {
         config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
         let special = roles.map(|(role, token)| (role, token.to_owned())).to_vec();
         let text = tokenizer.to_string();
-        Self::new(
-            text.as_bytes(),
-            PathBuf::from("tokenizer.json"),
-            TokenizerConfig::new(config, special),
-        )
+        Self::new(text.as_bytes(), PathBuf::from("tokenizer.json"), TokenizerConfig::new(config, special))
     }
 
     fn new(bytes: &[u8], path: PathBuf, config: TokenizerConfig) -> Result<Self> {
-        let failed = |source| Error::Tokenizer {
-            path: path.clone(),
-            action: "read the tokenizer",
-            source,
-        };
+        let failed = |source| Error::Tokenizer { path: path.clone(), action: "read the tokenizer", source };
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(failed)?;
         inner.with_truncation(None).map_err(failed)?;
         inner.with_padding(None);
@@ -169,11 +144,7 @@ impl Tokenizer {
         let mut roles = Vec::new();
         for (role, token) in config.special() {
             let Some(id) = inner.token_to_id(token) else {
-                return Err(Error::UnknownToken {
-                    path: config.path.clone(),
-                    role,
-                    token: token.clone(),
-                });
+                return Err(Error::UnknownToken { path: config.path.clone(), role, token: token.clone() });
             };
             // As transformers: a token with a role is special even where tokenizer.json does not list it as such.
             if !inner.get_added_vocabulary().is_special_token(token) {
@@ -182,18 +153,8 @@ impl Tokenizer {
             }
             roles.push((*role, id));
         }
-        let vocab_size = inner
-            .get_vocab(true)
-            .values()
-            .max()
-            .map_or(0, |&id| id as usize + 1);
-        Ok(Self {
-            inner,
-            path,
-            config,
-            vocab_size,
-            roles,
-        })
+        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
+        Ok(Self { inner, path, config, vocab_size, roles })
     }
 
     /// The tokens of a text. `add_special` adds what the post-processor adds (a beginning-of-sequence token, say), as
@@ -204,11 +165,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         match self.inner.encode_fast(text, add_special) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(source) => Err(Error::Tokenizer {
-                path: self.path.clone(),
-                action: "encode",
-                source,
-            }),
+            Err(source) => Err(Error::Tokenizer { path: self.path.clone(), action: "encode", source }),
         }
     }
 
@@ -218,13 +175,11 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`], where the decoder of `tokenizer.json` fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.inner
-            .decode(ids, skip_special)
-            .map_err(|source| Error::Tokenizer {
-                path: self.path.clone(),
-                action: "decode",
-                source,
-            })
+        self.inner.decode(ids, skip_special).map_err(|source| Error::Tokenizer {
+            path: self.path.clone(),
+            action: "decode",
+            source,
+        })
     }
 
     /// Decodes a sequence token by token, for showing it while it is generated.
@@ -264,16 +219,12 @@ impl Tokenizer {
     }
 
     fn role(&self, role: &str) -> Option<u32> {
-        self.roles
-            .iter()
-            .find(|(name, _)| *name == role)
-            .map(|(_, id)| *id)
+        self.roles.iter().find(|(name, _)| *name == role).map(|(_, id)| *id)
     }
 
     /// Whether an id is that of a special token.
     pub fn is_special(&self, id: u32) -> bool {
-        self.token(id)
-            .is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+        self.token(id).is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
     }
 
     /// One more than the greatest id: the rows an embedding must have at least.
@@ -289,24 +240,18 @@ impl Tokenizer {
     /// When writing fails.
     pub fn save(&self, directory: &Path) -> Result<()> {
         let path = directory.join("tokenizer.json");
-        let text = self
-            .inner
-            .to_string(true)
-            .map_err(|source| Error::Tokenizer {
-                path: path.clone(),
-                action: "write the tokenizer",
-                source,
-            })?;
+        let text = self.inner.to_string(true).map_err(|source| Error::Tokenizer {
+            path: path.clone(),
+            action: "write the tokenizer",
+            source,
+        })?;
         atomic_file::create_folder(directory)?;
         atomic_file::write(&path, |file| io::Write::write_all(file, text.as_bytes()))?;
         let mut config = self.config.object.clone();
         for (role, token) in self.config.special() {
             config.entry(*role).or_insert_with(|| json!(token));
         }
-        atomic_file::write_json(
-            &directory.join("tokenizer_config.json"),
-            &Value::Object(config),
-        )
+        atomic_file::write_json(&directory.join("tokenizer_config.json"), &Value::Object(config))
     }
 }
 
@@ -327,18 +272,11 @@ pub fn copy_tokenizer_files(from: &Path, to: &Path) -> Result<BTreeSet<String>> 
             }
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 if name == TOKENIZER_FILES[0] {
-                    return Err(Error::MissingFile {
-                        path,
-                        hint: "there is no tokenizer to copy",
-                    });
+                    return Err(Error::MissingFile { path, hint: "there is no tokenizer to copy" });
                 }
             }
             Err(source) => {
-                return Err(Error::Io {
-                    action: "read",
-                    path,
-                    source,
-                });
+                return Err(Error::Io { action: "read", path, source });
             }
         }
     }

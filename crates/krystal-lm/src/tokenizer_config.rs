@@ -33,27 +33,15 @@ impl TokenizerConfig {
         let mut older = Fields::new(&old, &old_path);
         for role in ROLES {
             // A null in the newer file is an answer too.
-            let token = if newer.raw(role).is_some() {
-                token(&mut newer, role)?
-            } else {
-                token(&mut older, role)?
-            };
+            let token = if newer.raw(role).is_some() { token(&mut newer, role)? } else { token(&mut older, role)? };
             special.extend(token.map(|token| (role, token)));
         }
-        Ok(Self {
-            path,
-            object,
-            special,
-        })
+        Ok(Self { path, object, special })
     }
 
     /// From tokens by role alone.
     pub(crate) fn new(object: Map<String, Value>, special: Vec<(&'static str, String)>) -> Self {
-        Self {
-            path: PathBuf::from("tokenizer_config.json"),
-            object,
-            special,
-        }
+        Self { path: PathBuf::from("tokenizer_config.json"), object, special }
     }
 
     /// Tokens by role.
@@ -67,9 +55,7 @@ fn token(fields: &mut Fields<'_>, role: &'static str) -> Result<Option<String>> 
     let Some(value) = fields.value(role) else {
         return Ok(None);
     };
-    let content = value
-        .as_str()
-        .or_else(|| value.get("content").and_then(Value::as_str));
+    let content = value.as_str().or_else(|| value.get("content").and_then(Value::as_str));
     match content {
         Some(content) => Ok(Some(content.to_owned())),
         None => Err(fields.invalid(role, "a token, an object with its content, or null", value)),
@@ -80,10 +66,6 @@ fn read_optional(path: &Path) -> Result<Option<Map<String, Value>>> {
     match fs::read_to_string(path) {
         Ok(text) => parse_object(&text, path).map(Some),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(Error::Io { action: "read", path: path.to_owned(), source }),
     }
 }

@@ -16,15 +16,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// A day of the Gregorian calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +37,7 @@ impl Date {
             1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
             _ => return None,
         };
-        ((1..=9999).contains(&year) && (1..=days).contains(&day)).then_some(Self {
-            year,
-            month,
-            day,
-        })
+        ((1..=9999).contains(&year) && (1..=days).contains(&day)).then_some(Self { year, month, day })
     }
 
     /// The directives of Python's `strftime` that concern the day, in English.
@@ -83,9 +71,7 @@ impl Date {
                 "F" => format!("{year}-{month:02}-{day:02}"),
                 "%" => "%".to_owned(),
                 other => {
-                    let problem = format!(
-                        "strftime_now: directive %{other} is not known, or asks for the time of day"
-                    );
+                    let problem = format!("strftime_now: directive %{other} is not known, or asks for the time of day");
                     return Err(Error::new(ErrorKind::InvalidOperation, problem));
                 }
             });
@@ -96,14 +82,9 @@ impl Date {
     /// Days since Sunday, by Sakamoto's method.
     fn weekday(self) -> usize {
         const OFFSETS: [i32; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
-        let year = if self.month < 3 {
-            self.year - 1
-        } else {
-            self.year
-        };
+        let year = if self.month < 3 { self.year - 1 } else { self.year };
         let offset = OFFSETS[usize::from(self.month) - 1];
-        (year + year / 4 - year / 100 + year / 400 + offset + i32::from(self.day)).rem_euclid(7)
-            as usize
+        (year + year / 4 - year / 100 + year / 400 + offset + i32::from(self.day)).rem_euclid(7) as usize
     }
 }
 
@@ -116,13 +97,7 @@ mod tests {
         assert!(Date::new(2024, 2, 29).is_some());
         assert!(Date::new(1900, 2, 29).is_none());
         assert!(Date::new(2000, 2, 29).is_some());
-        for (year, month, day) in [
-            (2024, 4, 31),
-            (2024, 13, 1),
-            (2024, 0, 1),
-            (2024, 1, 0),
-            (0, 1, 1),
-        ] {
+        for (year, month, day) in [(2024, 4, 31), (2024, 13, 1), (2024, 0, 1), (2024, 1, 0), (0, 1, 1)] {
             assert_eq!(Date::new(year, month, day), None);
         }
     }
@@ -131,18 +106,11 @@ mod tests {
     fn formats_as_python() -> Result<(), Box<dyn std::error::Error>> {
         // Expected values are those of datetime.date(...).strftime.
         let date = Date::new(2024, 7, 6).ok_or("a date")?;
-        assert_eq!(
-            date.strftime("%d %b %Y, %A %a, %-d.%-m.%y %e %B %F 100%%")?,
-            { "06 Jul 2024, Saturday Sat, 6.7.24  6 July 2024-07-06 100%" }
-        );
-        assert_eq!(
-            Date::new(2026, 1, 1).ok_or("a date")?.strftime("%A")?,
-            "Thursday"
-        );
-        assert_eq!(
-            Date::new(2000, 2, 29).ok_or("a date")?.strftime("%A")?,
-            "Tuesday"
-        );
+        assert_eq!(date.strftime("%d %b %Y, %A %a, %-d.%-m.%y %e %B %F 100%%")?, {
+            "06 Jul 2024, Saturday Sat, 6.7.24  6 July 2024-07-06 100%"
+        });
+        assert_eq!(Date::new(2026, 1, 1).ok_or("a date")?.strftime("%A")?, "Thursday");
+        assert_eq!(Date::new(2000, 2, 29).ok_or("a date")?.strftime("%A")?, "Tuesday");
         assert!(date.strftime("%H:%M").is_err());
         assert!(date.strftime("100%").is_err());
         Ok(())

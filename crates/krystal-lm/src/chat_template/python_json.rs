@@ -28,17 +28,12 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     };
     let separators: Option<Vec<String>> = options.get("separators")?;
     let (item_separator, key_separator) = match separators.as_deref() {
-        None => (
-            if indent.is_some() { "," } else { ", " }.to_owned(),
-            ": ".to_owned(),
-        ),
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => return Err(refused("separators must be two strings".to_owned())),
     };
     let style = Style {
-        ensure_ascii: options
-            .get::<Option<bool>>("ensure_ascii")?
-            .unwrap_or(false),
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         indent,
         item_separator,
         key_separator,
@@ -159,12 +154,7 @@ fn python_float(number: f64) -> String {
         return "NaN".to_owned();
     }
     if number.is_infinite() {
-        return if number > 0.0 {
-            "Infinity"
-        } else {
-            "-Infinity"
-        }
-        .to_owned();
+        return if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
     }
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -175,11 +165,7 @@ fn python_float(number: f64) -> String {
         }
         _ => {
             let plain = number.to_string();
-            if plain.contains('.') {
-                plain
-            } else {
-                format!("{plain}.0")
-            }
+            if plain.contains('.') { plain } else { format!("{plain}.0") }
         }
     }
 }

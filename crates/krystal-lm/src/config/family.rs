@@ -53,10 +53,6 @@ impl Family {
 
     /// `bos_token_id` and `eos_token_id` where a file does not name the fields, as in transformers.
     pub(super) fn default_bos_eos(self) -> (Option<u32>, Option<u32>) {
-        if self.is_qwen() {
-            (None, None)
-        } else {
-            (Some(1), Some(2))
-        }
+        if self.is_qwen() { (None, None) } else { (Some(1), Some(2)) }
     }
 }

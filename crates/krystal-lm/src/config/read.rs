@@ -40,9 +40,7 @@ const MUST_BE_OFF: &[(&str, &str, Off)] = &[
     ("add_cross_attention", "false", is_false),
     ("tie_encoder_decoder", "false", is_false),
     ("cross_attention_hidden_size", "null", |_| false),
-    ("pruned_heads", "none", |v| {
-        v.as_object().is_some_and(|heads| heads.is_empty())
-    }),
+    ("pruned_heads", "none", |v| v.as_object().is_some_and(|heads| heads.is_empty())),
     ("per_layer_config", "null", |_| false),
     // Names code that comes with the model instead of the family's own.
     ("auto_map", "null", |_| false),
@@ -65,15 +63,10 @@ impl ModelConfig {
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::MissingFile {
-                path: path.clone(),
-                hint: "a model folder describes its model there",
-            },
-            _ => Error::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            },
+            std::io::ErrorKind::NotFound => {
+                Error::MissingFile { path: path.clone(), hint: "a model folder describes its model there" }
+            }
+            _ => Error::Io { action: "read", path: path.clone(), source },
         })?;
         let mut config = Self::from_json(&text, &path)?;
         if let Some(generation) = GenerationConfig::load(directory)?
@@ -114,16 +107,12 @@ impl ModelConfig {
 }
 
 fn read_fields(fields: &mut Fields<'_>) -> Result<ModelConfig> {
-    let model_type = fields
-        .text("model_type")?
-        .ok_or_else(|| fields.missing("model_type"))?;
+    let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
     let family = Family::named(model_type)
         .ok_or_else(|| fields.unsupported("model_type", &json!(model_type), Family::SUPPORTED))?;
     let architecture = family.architecture();
     fields.refuse_unless("architectures", architecture, |names| {
-        names
-            .as_array()
-            .is_some_and(|names| names.iter().all(|name| name == architecture))
+        names.as_array().is_some_and(|names| names.iter().all(|name| name == architecture))
     })?;
     for &(name, supported, is_off) in MUST_BE_OFF {
         fields.refuse_unless(name, supported, is_off)?;
@@ -132,11 +121,7 @@ fn read_fields(fields: &mut Fields<'_>) -> Result<ModelConfig> {
     let hidden_size = fields.required_size("hidden_size")?;
     let num_hidden_layers = fields.required_size("num_hidden_layers")?;
     if num_hidden_layers > MOST_LAYERS {
-        return Err(fields.invalid(
-            "num_hidden_layers",
-            format!("at most {MOST_LAYERS}"),
-            &json!(num_hidden_layers),
-        ));
+        return Err(fields.invalid("num_hidden_layers", format!("at most {MOST_LAYERS}"), &json!(num_hidden_layers)));
     }
     let num_attention_heads = fields.required_size("num_attention_heads")?;
     let num_key_value_heads = read_key_value_heads(fields, family, num_attention_heads)?;
@@ -144,11 +129,7 @@ fn read_fields(fields: &mut Fields<'_>) -> Result<ModelConfig> {
     let (rope_theta, rope_scaling) = rope::read(fields)?;
     let (qkv_bias, o_bias, mlp_bias) = read_biases(fields, family)?;
     let (default_bos, default_eos) = family.default_bos_eos();
-    let bos_token_id = if fields.raw("bos_token_id").is_none() {
-        default_bos
-    } else {
-        fields.token("bos_token_id")?
-    };
+    let bos_token_id = if fields.raw("bos_token_id").is_none() { default_bos } else { fields.token("bos_token_id")? };
     let eos_token_ids = if fields.raw("eos_token_id").is_none() {
         default_eos.into_iter().collect()
     } else {
@@ -182,25 +163,14 @@ fn read_fields(fields: &mut Fields<'_>) -> Result<ModelConfig> {
 }
 
 /// Null means one per query head; an absent field means so in llama alone.
-fn read_key_value_heads(
-    fields: &mut Fields<'_>,
-    family: Family,
-    num_attention_heads: usize,
-) -> Result<usize> {
+fn read_key_value_heads(fields: &mut Fields<'_>, family: Family, num_attention_heads: usize) -> Result<usize> {
     if fields.raw("num_key_value_heads").is_none() && family != Family::Llama {
         return Err(fields.missing("num_key_value_heads"));
     }
-    Ok(fields
-        .size("num_key_value_heads")?
-        .unwrap_or(num_attention_heads))
+    Ok(fields.size("num_key_value_heads")?.unwrap_or(num_attention_heads))
 }
 
-fn read_head_dim(
-    fields: &mut Fields<'_>,
-    family: Family,
-    hidden_size: usize,
-    heads: usize,
-) -> Result<usize> {
+fn read_head_dim(fields: &mut Fields<'_>, family: Family, hidden_size: usize, heads: usize) -> Result<usize> {
     let default = match fields.raw("head_dim") {
         Some(Value::Null) if family == Family::Qwen3 => {
             return Err(fields.invalid("head_dim", "a whole number", &Value::Null));
@@ -222,11 +192,7 @@ fn read_biases(fields: &mut Fields<'_>, family: Family) -> Result<(bool, bool, b
     Ok(match family {
         Family::Llama => {
             let attention = fields.flag("attention_bias")?.unwrap_or(false);
-            (
-                attention,
-                attention,
-                fields.flag("mlp_bias")?.unwrap_or(false),
-            )
+            (attention, attention, fields.flag("mlp_bias")?.unwrap_or(false))
         }
         Family::Qwen3 => {
             fields.refuse_unless("mlp_bias", "false", is_false)?;
@@ -248,11 +214,7 @@ fn read_biases(fields: &mut Fields<'_>, family: Family) -> Result<(bool, bool, b
 }
 
 /// The window of each layer.
-fn read_windows(
-    fields: &mut Fields<'_>,
-    family: Family,
-    layers: usize,
-) -> Result<Vec<Option<usize>>> {
+fn read_windows(fields: &mut Fields<'_>, family: Family, layers: usize) -> Result<Vec<Option<usize>>> {
     let slides = read_layer_types(fields, layers)?;
     let default_window = match family {
         Family::Llama => {
@@ -263,19 +225,12 @@ fn read_windows(
         Family::Mistral => {
             fields.refuse_unless("use_sliding_window", "null", |_| false)?;
             // Transformers takes 4096 where the field is absent and none where it is null.
-            if fields.raw("sliding_window").is_none() {
-                Some(4096)
-            } else {
-                fields.size("sliding_window")?
-            }
+            if fields.raw("sliding_window").is_none() { Some(4096) } else { fields.size("sliding_window")? }
         }
         Family::Qwen2 | Family::Qwen3 => {
             let uses = fields.flag("use_sliding_window")?.unwrap_or(false);
-            let window = if fields.raw("sliding_window").is_none() {
-                Some(4096)
-            } else {
-                read_qwen_window(fields, uses)?
-            };
+            let window =
+                if fields.raw("sliding_window").is_none() { Some(4096) } else { read_qwen_window(fields, uses)? };
             window.filter(|_| uses)
         }
     };
@@ -283,14 +238,12 @@ fn read_windows(
         Family::Llama | Family::Mistral => 0,
         Family::Qwen2 | Family::Qwen3 => match fields.value("max_window_layers") {
             None => DEFAULT_MAX_WINDOW_LAYERS,
-            Some(value) => value.as_u64().ok_or_else(|| {
-                fields.invalid("max_window_layers", "a whole number of layers", value)
-            })?,
+            Some(value) => {
+                value.as_u64().ok_or_else(|| fields.invalid("max_window_layers", "a whole number of layers", value))?
+            }
         },
     };
-    let windows: Vec<_> = (0..layers)
-        .map(|layer| default_window.filter(|_| layer as u64 >= first_sliding))
-        .collect();
+    let windows: Vec<_> = (0..layers).map(|layer| default_window.filter(|_| layer as u64 >= first_sliding)).collect();
     let Some(slides) = slides else {
         return Ok(windows);
     };
@@ -299,38 +252,19 @@ fn read_windows(
             let supported = "full_attention, as sliding_window is off";
             return Err(fields.unsupported("layer_types", &json!("sliding_attention"), supported));
         }
-        return Ok(slides
-            .iter()
-            .map(|slides| default_window.filter(|_| *slides))
-            .collect());
+        return Ok(slides.iter().map(|slides| default_window.filter(|_| *slides)).collect());
     }
     // Transformers reads no layer_types in llama and mistral: it may only say what is so anyway.
-    if slides
-        .iter()
-        .zip(&windows)
-        .any(|(slides, window)| *slides != window.is_some())
-    {
-        let supported = if default_window.is_some() {
-            "sliding_attention"
-        } else {
-            "full_attention"
-        };
-        return Err(fields.unsupported(
-            "layer_types",
-            &json!(slides),
-            &format!("{supported} in every layer"),
-        ));
+    if slides.iter().zip(&windows).any(|(slides, window)| *slides != window.is_some()) {
+        let supported = if default_window.is_some() { "sliding_attention" } else { "full_attention" };
+        return Err(fields.unsupported("layer_types", &json!(slides), &format!("{supported} in every layer")));
     }
     Ok(windows)
 }
 
 /// The window of qwen2 and qwen3, which may be any number while it is not used.
 fn read_qwen_window(fields: &mut Fields<'_>, uses: bool) -> Result<Option<usize>> {
-    if uses {
-        fields.size("sliding_window")
-    } else {
-        Ok(None)
-    }
+    if uses { fields.size("sliding_window") } else { Ok(None) }
 }
 
 /// Which layers slide, where the file lists them.
@@ -343,11 +277,7 @@ fn read_layer_types(fields: &mut Fields<'_>, layers: usize) -> Result<Option<Vec
     };
     if types.len() != layers {
         let expected = format!("one entry for each of the {layers} layers");
-        return Err(fields.invalid(
-            "layer_types",
-            expected,
-            &json!(format!("{} entries", types.len())),
-        ));
+        return Err(fields.invalid("layer_types", expected, &json!(format!("{} entries", types.len()))));
     }
     let mut slides = Vec::with_capacity(layers);
     for kind in types {
@@ -355,11 +285,7 @@ fn read_layer_types(fields: &mut Fields<'_>, layers: usize) -> Result<Option<Vec
             Some("full_attention") => false,
             Some("sliding_attention") => true,
             _ => {
-                return Err(fields.unsupported(
-                    "layer_types",
-                    kind,
-                    "full_attention, sliding_attention",
-                ));
+                return Err(fields.unsupported("layer_types", kind, "full_attention, sliding_attention"));
             }
         });
     }

@@ -24,11 +24,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<(f64, RopeScaling)> {
         if let (Some(inner), Some(outer)) = (theta, top_theta)
             && inner != outer
         {
-            return Err(fields.invalid(
-                name,
-                format!("the same rope_theta as outside it ({outer})"),
-                value,
-            ));
+            return Err(fields.invalid(name, format!("the same rope_theta as outside it ({outer})"), value));
         }
         match &found {
             Some(other) if *other != rope => {
@@ -45,20 +41,14 @@ fn read_object(fields: &mut Fields<'_>) -> Result<(Option<f64>, RopeScaling)> {
         return Err(fields.unsupported(name, value, "one set of rotary parameters for all layers"));
     }
     let theta = fields.positive("rope_theta")?;
-    fields.refuse_unless("partial_rotary_factor", "1", |factor| {
-        factor.as_f64() == Some(1.0)
-    })?;
+    fields.refuse_unless("partial_rotary_factor", "1", |factor| factor.as_f64() == Some(1.0))?;
     // `type` is the name of before transformers 4.43.
     let old = fields.text("type")?;
     let new = fields.text("rope_type")?;
     if let (Some(old), Some(new)) = (old, new)
         && old != new
     {
-        return Err(fields.invalid(
-            "type",
-            format!("the same as rope_type ({new:?})"),
-            &json!(old),
-        ));
+        return Err(fields.invalid("type", format!("the same as rope_type ({new:?})"), &json!(old)));
     }
     let scaling = match new.or(old).unwrap_or("default") {
         "default" => RopeScaling::Default,
@@ -66,8 +56,7 @@ fn read_object(fields: &mut Fields<'_>) -> Result<(Option<f64>, RopeScaling)> {
             factor: fields.required_positive("factor")?,
             low_freq_factor: fields.required_positive("low_freq_factor")?,
             high_freq_factor: fields.required_positive("high_freq_factor")?,
-            original_max_position_embeddings: fields
-                .required_size("original_max_position_embeddings")?,
+            original_max_position_embeddings: fields.required_size("original_max_position_embeddings")?,
         },
         other => return Err(fields.unsupported("rope_type", &json!(other), "default, llama3")),
     };
@@ -79,12 +68,7 @@ fn read_object(fields: &mut Fields<'_>) -> Result<(Option<f64>, RopeScaling)> {
 pub(super) fn scaling_to_json(scaling: &RopeScaling) -> Value {
     match scaling {
         RopeScaling::Default => Value::Null,
-        RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_position_embeddings,
-        } => json!({
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => json!({
             "rope_type": "llama3",
             "factor": factor,
             "low_freq_factor": low_freq_factor,

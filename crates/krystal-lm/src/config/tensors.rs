@@ -11,10 +11,7 @@ impl ModelConfig {
         let inner = self.intermediate_size;
         let query_width = self.num_attention_heads * self.head_dim;
         let key_value_width = self.num_key_value_heads * self.head_dim;
-        let mut tensors = vec![(
-            "model.embed_tokens.weight".to_owned(),
-            vec![self.vocab_size, hidden],
-        )];
+        let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden])];
         for layer in 0..self.num_hidden_layers {
             let mut put = |name: &str, shape: &[usize]| {
                 tensors.push((format!("model.layers.{layer}.{name}"), shape.to_vec()));
@@ -34,11 +31,9 @@ impl ModelConfig {
                 put("self_attn.q_norm.weight", &[self.head_dim]);
                 put("self_attn.k_norm.weight", &[self.head_dim]);
             }
-            for (name, outputs, inputs) in [
-                ("mlp.gate_proj", inner, hidden),
-                ("mlp.up_proj", inner, hidden),
-                ("mlp.down_proj", hidden, inner),
-            ] {
+            for (name, outputs, inputs) in
+                [("mlp.gate_proj", inner, hidden), ("mlp.up_proj", inner, hidden), ("mlp.down_proj", hidden, inner)]
+            {
                 put(&format!("{name}.weight"), &[outputs, inputs]);
                 if self.mlp_bias {
                     put(&format!("{name}.bias"), &[outputs]);

@@ -105,11 +105,7 @@ fn with(base: &str, changes: Value) -> String {
 }
 
 fn count(config: &ModelConfig) -> usize {
-    config
-        .tensor_names()
-        .iter()
-        .map(|(_, shape)| shape.iter().product::<usize>())
-        .sum()
+    config.tensor_names().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
 #[test]
@@ -166,25 +162,13 @@ fn reads_every_field() -> Result<()> {
     assert_eq!(read(MISTRAL_7B_V0_1)?.sliding_window, vec![Some(4096); 32]);
     assert_eq!(read(MISTRAL_7B_V0_3)?.sliding_window, vec![None; 32]);
     let qwen2 = read(QWEN2_5_0_5B)?;
-    assert_eq!(
-        (qwen2.qkv_bias, qwen2.o_bias, qwen2.qk_norm, qwen2.head_dim),
-        (true, false, false, 64)
-    );
+    assert_eq!((qwen2.qkv_bias, qwen2.o_bias, qwen2.qk_norm, qwen2.head_dim), (true, false, false, 64));
     assert_eq!(qwen2.sliding_window, vec![None; 24]);
     let qwen3 = read(QWEN3_0_6B)?;
-    assert_eq!(
-        (qwen3.qkv_bias, qwen3.o_bias, qwen3.qk_norm, qwen3.head_dim),
-        (false, false, true, 128)
-    );
+    assert_eq!((qwen3.qkv_bias, qwen3.o_bias, qwen3.qk_norm, qwen3.head_dim), (false, false, true, 128));
     let old = read(LLAMA_1_7B)?;
-    assert_eq!(
-        (old.num_key_value_heads, old.head_dim, old.rope_theta),
-        (32, 128, 10_000.0)
-    );
-    assert_eq!(
-        (old.max_position_embeddings, old.pad_token_id),
-        (2048, None)
-    );
+    assert_eq!((old.num_key_value_heads, old.head_dim, old.rope_theta), (32, 128, 10_000.0));
+    assert_eq!((old.max_position_embeddings, old.pad_token_id), (2048, None));
     Ok(())
 }
 
@@ -197,16 +181,10 @@ fn both_config_styles_are_one_model() -> Result<()> {
                 "original_max_position_embeddings": 8192, "rope_type": "llama3"}}),
     );
     assert_eq!(read(&new)?, read(LLAMA_3_2_1B)?);
-    let old_name = with(
-        TINYLLAMA_1_1B,
-        json!({"rope_scaling": {"type": "default", "rope_theta": 10000.0}}),
-    );
+    let old_name = with(TINYLLAMA_1_1B, json!({"rope_scaling": {"type": "default", "rope_theta": 10000.0}}));
     assert_eq!(read(&old_name)?, read(TINYLLAMA_1_1B)?);
     // Both styles at once, saying the same.
-    let both = with(
-        MISTRAL_7B_V0_3,
-        json!({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}),
-    );
+    let both = with(MISTRAL_7B_V0_3, json!({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}));
     assert_eq!(read(&both)?, read(MISTRAL_7B_V0_3)?);
     Ok(())
 }
@@ -217,85 +195,40 @@ fn absent_fields_have_the_defaults_of_transformers() -> Result<()> {
         "rope_theta": "absent", "head_dim": "absent", "max_position_embeddings": "absent",
         "tie_word_embeddings": "absent", "sliding_window": "absent"});
     let llama = read(&with(TINYLLAMA_1_1B, absent.clone()))?;
-    assert_eq!(
-        (llama.bos_token_id, llama.eos_token_ids.as_slice()),
-        (Some(1), [2].as_slice())
-    );
-    assert_eq!(
-        (
-            llama.rms_norm_eps,
-            llama.rope_theta,
-            llama.tie_word_embeddings
-        ),
-        (1e-6, 10_000.0, false)
-    );
+    assert_eq!((llama.bos_token_id, llama.eos_token_ids.as_slice()), (Some(1), [2].as_slice()));
+    assert_eq!((llama.rms_norm_eps, llama.rope_theta, llama.tie_word_embeddings), (1e-6, 10_000.0, false));
     assert_eq!((llama.head_dim, llama.max_position_embeddings), (64, 2048));
     let mistral = read(&with(MISTRAL_7B_V0_1, absent.clone()))?;
-    assert_eq!(
-        (mistral.sliding_window[0], mistral.max_position_embeddings),
-        (Some(4096), 131_072)
-    );
+    assert_eq!((mistral.sliding_window[0], mistral.max_position_embeddings), (Some(4096), 131_072));
     let qwen3 = read(&with(QWEN3_0_6B, absent))?;
-    assert_eq!(
-        (qwen3.bos_token_id, qwen3.eos_token_ids.as_slice()),
-        (None, [].as_slice())
-    );
-    assert_eq!(
-        (qwen3.head_dim, qwen3.max_position_embeddings),
-        (128, 32_768)
-    );
+    assert_eq!((qwen3.bos_token_id, qwen3.eos_token_ids.as_slice()), (None, [].as_slice()));
+    assert_eq!((qwen3.head_dim, qwen3.max_position_embeddings), (128, 32_768));
     // A null is not an absent field.
-    let null = read(&with(
-        TINYLLAMA_1_1B,
-        json!({"bos_token_id": null, "eos_token_id": null}),
-    ))?;
+    let null = read(&with(TINYLLAMA_1_1B, json!({"bos_token_id": null, "eos_token_id": null})))?;
     assert_eq!((null.bos_token_id, null.eos_token_ids), (None, vec![]));
     Ok(())
 }
 
 #[test]
 fn windows_slide_where_the_file_says() -> Result<()> {
-    let base = with(
-        QWEN3_0_6B,
-        json!({"num_hidden_layers": 4, "sliding_window": 16, "use_sliding_window": true}),
-    );
+    let base = with(QWEN3_0_6B, json!({"num_hidden_layers": 4, "sliding_window": 16, "use_sliding_window": true}));
     let by_count = read(&with(&base, json!({"max_window_layers": 3})))?;
     assert_eq!(by_count.sliding_window, [None, None, None, Some(16)]);
-    let kinds = [
-        "full_attention",
-        "sliding_attention",
-        "full_attention",
-        "sliding_attention",
-    ];
-    let by_list = read(&with(
-        &base,
-        json!({"max_window_layers": 3, "layer_types": kinds}),
-    ))?;
+    let kinds = ["full_attention", "sliding_attention", "full_attention", "sliding_attention"];
+    let by_list = read(&with(&base, json!({"max_window_layers": 3, "layer_types": kinds})))?;
     assert_eq!(by_list.sliding_window, [None, Some(16), None, Some(16)]);
     let mistral = with(MISTRAL_7B_V0_1, json!({"num_hidden_layers": 2}));
-    let listed = with(
-        &mistral,
-        json!({"layer_types": ["sliding_attention", "sliding_attention"]}),
-    );
+    let listed = with(&mistral, json!({"layer_types": ["sliding_attention", "sliding_attention"]}));
     assert_eq!(read(&listed)?, read(&mistral)?);
     Ok(())
 }
 
 #[test]
 fn biases_follow_the_family() -> Result<()> {
-    let llama = read(&with(
-        TINYLLAMA_1_1B,
-        json!({"attention_bias": true, "mlp_bias": true}),
-    ))?;
-    assert_eq!(
-        (llama.qkv_bias, llama.o_bias, llama.mlp_bias),
-        (true, true, true)
-    );
+    let llama = read(&with(TINYLLAMA_1_1B, json!({"attention_bias": true, "mlp_bias": true})))?;
+    assert_eq!((llama.qkv_bias, llama.o_bias, llama.mlp_bias), (true, true, true));
     let qwen3 = read(&with(QWEN3_0_6B, json!({"attention_bias": true})))?;
-    assert_eq!(
-        (qwen3.qkv_bias, qwen3.o_bias, qwen3.mlp_bias),
-        (true, true, false)
-    );
+    assert_eq!((qwen3.qkv_bias, qwen3.o_bias, qwen3.mlp_bias), (true, true, false));
     Ok(())
 }
 
@@ -306,18 +239,12 @@ fn writes_what_it_reads() -> Result<()> {
         json!({"num_hidden_layers": 3, "sliding_window": 16, "use_sliding_window": true, "max_window_layers": 1,
             "eos_token_id": null, "rms_norm_eps": 1.2345678e-5, "rope_theta": 123456.789012345}),
     );
-    let biased = with(
-        TINYLLAMA_1_1B,
-        json!({"attention_bias": true, "mlp_bias": true, "pad_token_id": 7}),
-    );
+    let biased = with(TINYLLAMA_1_1B, json!({"attention_bias": true, "mlp_bias": true, "pad_token_id": 7}));
     let alternating = with(
         QWEN2_5_0_5B,
         json!({"num_hidden_layers": 2, "use_sliding_window": true, "layer_types": ["sliding_attention", "full_attention"]}),
     );
-    for text in KNOWN
-        .into_iter()
-        .chain([windowed.as_str(), &biased, &alternating])
-    {
+    for text in KNOWN.into_iter().chain([windowed.as_str(), &biased, &alternating]) {
         let config = read(text)?;
         let written = config.to_json();
         assert_eq!(read(&written.to_string())?, config);
@@ -354,9 +281,7 @@ fn refuses_what_it_does_not_compute() {
         ),
         (
             QWEN2_5_0_5B,
-            rope(
-                json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
-            ),
+            rope(json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768})),
             "field `rope_scaling.rope_type` = \"yarn\" is not supported (supported: default, llama3)",
         ),
         (
@@ -375,11 +300,7 @@ fn refuses_what_it_does_not_compute() {
             json!({"quantization_config": {"bits": 4}}),
             "field `quantization_config` = {\"bits\":4} is not supported (supported: null)",
         ),
-        (
-            QWEN3_0_6B,
-            json!({"num_experts": 8}),
-            "field `num_experts` = 8 is not supported (supported: null or 0)",
-        ),
+        (QWEN3_0_6B, json!({"num_experts": 8}), "field `num_experts` = 8 is not supported (supported: null or 0)"),
         (
             TINYLLAMA_1_1B,
             json!({"partial_rotary_factor": 0.5}),
@@ -390,11 +311,7 @@ fn refuses_what_it_does_not_compute() {
             json!({"attn_logit_softcapping": 50.0}),
             "field `attn_logit_softcapping` = 50.0 is not supported (supported: null)",
         ),
-        (
-            TINYLLAMA_1_1B,
-            json!({"pretraining_tp": 2}),
-            "field `pretraining_tp` = 2 is not supported (supported: 1)",
-        ),
+        (TINYLLAMA_1_1B, json!({"pretraining_tp": 2}), "field `pretraining_tp` = 2 is not supported (supported: 1)"),
         (
             QWEN3_0_6B,
             json!({"attn_output_gate": true}),
@@ -422,21 +339,13 @@ fn refuses_what_it_does_not_compute() {
             json!({"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}),
             "field `layer_types` = [true,false] is not supported (supported: sliding_attention in every layer)",
         ),
-        (
-            TINYLLAMA_1_1B,
-            json!({"sliding_window": 8}),
-            "field `sliding_window` = 8 is not supported (supported: null)",
-        ),
+        (TINYLLAMA_1_1B, json!({"sliding_window": 8}), "field `sliding_window` = 8 is not supported (supported: null)"),
         (
             QWEN2_5_0_5B,
             json!({"attention_bias": false}),
             "field `attention_bias` = false is not supported (supported: true)",
         ),
-        (
-            MISTRAL_7B_V0_1,
-            json!({"mlp_bias": true}),
-            "field `mlp_bias` = true is not supported (supported: false)",
-        ),
+        (MISTRAL_7B_V0_1, json!({"mlp_bias": true}), "field `mlp_bias` = true is not supported (supported: false)"),
         (
             TINYLLAMA_1_1B,
             json!({"auto_map": {"AutoModelForCausalLM": "modeling.Model"}}),
@@ -448,31 +357,16 @@ fn refuses_what_it_does_not_compute() {
             "unknown field `residual_multiplier` = 0.22: it might change what the model computes",
         ),
     ] {
-        assert_eq!(
-            read(&with(base, changes)).unwrap_err().to_string(),
-            format!("config.json: {message}")
-        );
+        assert_eq!(read(&with(base, changes)).unwrap_err().to_string(), format!("config.json: {message}"));
     }
 }
 
 #[test]
 fn refuses_wrong_values() {
     for (base, changes, message) in [
-        (
-            TINYLLAMA_1_1B,
-            json!({"hidden_size": "absent"}),
-            "field `hidden_size` is missing",
-        ),
-        (
-            TINYLLAMA_1_1B,
-            json!({"model_type": "absent"}),
-            "field `model_type` is missing",
-        ),
-        (
-            QWEN2_5_0_5B,
-            json!({"num_key_value_heads": "absent"}),
-            "field `num_key_value_heads` is missing",
-        ),
+        (TINYLLAMA_1_1B, json!({"hidden_size": "absent"}), "field `hidden_size` is missing"),
+        (TINYLLAMA_1_1B, json!({"model_type": "absent"}), "field `model_type` is missing"),
+        (QWEN2_5_0_5B, json!({"num_key_value_heads": "absent"}), "field `num_key_value_heads` is missing"),
         (
             TINYLLAMA_1_1B,
             json!({"hidden_size": 0}),
@@ -493,11 +387,7 @@ fn refuses_wrong_values() {
             json!({"num_hidden_layers": 2_000_000_000}),
             "field `num_hidden_layers`: expected at most 10000, found 2000000000",
         ),
-        (
-            TINYLLAMA_1_1B,
-            json!({"head_dim": 63}),
-            "field `head_dim`: expected an even number, found 63",
-        ),
+        (TINYLLAMA_1_1B, json!({"head_dim": 63}), "field `head_dim`: expected an even number, found 63"),
         (
             TINYLLAMA_1_1B,
             json!({"num_key_value_heads": 5}),
@@ -513,11 +403,7 @@ fn refuses_wrong_values() {
             json!({"rms_norm_eps": 0.0}),
             "field `rms_norm_eps`: expected a finite number above 0, found 0.0",
         ),
-        (
-            TINYLLAMA_1_1B,
-            json!({"rope_theta": -1.0}),
-            "field `rope_theta`: expected a number above 0, found -1.0",
-        ),
+        (TINYLLAMA_1_1B, json!({"rope_theta": -1.0}), "field `rope_theta`: expected a number above 0, found -1.0"),
         (
             TINYLLAMA_1_1B,
             json!({"rope_scaling": {"rope_theta": 5.0}}),
@@ -562,15 +448,9 @@ fn refuses_wrong_values() {
             "field `tie_word_embeddings`: expected true or false, found \"yes\"",
         ),
     ] {
-        assert_eq!(
-            read(&with(base, changes)).unwrap_err().to_string(),
-            format!("config.json: {message}")
-        );
+        assert_eq!(read(&with(base, changes)).unwrap_err().to_string(), format!("config.json: {message}"));
     }
-    assert_eq!(
-        read("[]").unwrap_err().to_string(),
-        "config.json: not a JSON object"
-    );
+    assert_eq!(read("[]").unwrap_err().to_string(), "config.json: not a JSON object");
 }
 
 #[test]
@@ -586,19 +466,13 @@ fn validate_refuses_what_no_file_can_say() -> Result<()> {
         (|c| c.rope_theta = f64::NAN, "rope_theta"),
         (|c| c.rms_norm_eps = f32::NAN, "rms_norm_eps"),
         (|c| c.head_dim = usize::MAX - 1, "head_dim"),
-        (
-            |c| c.num_attention_heads = 1 << 30,
-            "num_attention_heads * head_dim",
-        ),
+        (|c| c.num_attention_heads = 1 << 30, "num_attention_heads * head_dim"),
     ];
     for (change, field) in changes {
         let mut config = base.clone();
         change(&mut config);
         let message = config.validate().unwrap_err().to_string();
-        assert!(
-            message.contains(&format!("field `{field}`: expected ")),
-            "{message}"
-        );
+        assert!(message.contains(&format!("field `{field}`: expected ")), "{message}");
     }
     Ok(())
 }
@@ -606,44 +480,30 @@ fn validate_refuses_what_no_file_can_say() -> Result<()> {
 #[test]
 fn lists_what_it_ignores() -> Result<()> {
     let ignored = ModelConfig::ignored_fields(SMOLLM2_135M, Path::new("config.json"))?;
-    let expected = [
-        "initializer_range",
-        "is_llama_config",
-        "torch_dtype",
-        "transformers_version",
-        "use_cache",
-    ];
+    let expected = ["initializer_range", "is_llama_config", "torch_dtype", "transformers_version", "use_cache"];
     assert_eq!(ignored, expected);
-    assert!(
-        ignored
-            .iter()
-            .all(|name| IGNORED_FIELDS.contains(&name.as_str()))
-    );
+    assert!(ignored.iter().all(|name| IGNORED_FIELDS.contains(&name.as_str())));
     Ok(())
 }
 
 #[test]
-fn generation_config_overrides_the_end_of_sequence()
--> std::result::Result<(), Box<dyn std::error::Error>> {
+fn generation_config_overrides_the_end_of_sequence() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("config.json"), QWEN2_5_0_5B)?;
     assert_eq!(ModelConfig::load(folder.path())?.eos_token_ids, [151_643]);
     let generation = folder.path().join("generation_config.json");
     std::fs::write(&generation, r#"{"eos_token_id": [151645, 151643]}"#)?;
-    assert_eq!(
-        ModelConfig::load(folder.path())?.eos_token_ids,
-        [151_645, 151_643]
-    );
+    assert_eq!(ModelConfig::load(folder.path())?.eos_token_ids, [151_645, 151_643]);
     std::fs::write(&generation, r#"{"eos_token_id": 151936}"#)?;
     let message = ModelConfig::load(folder.path()).unwrap_err().to_string();
-    assert!(message.ends_with("generation_config.json: field `eos_token_id`: expected a token id below vocab_size (151936), found 151936"), "{message}");
-    let message = ModelConfig::load(&folder.path().join("nowhere"))
-        .unwrap_err()
-        .to_string();
     assert!(
-        message.ends_with("config.json: missing; a model folder describes its model there"),
+        message.ends_with(
+            "generation_config.json: field `eos_token_id`: expected a token id below vocab_size (151936), found 151936"
+        ),
         "{message}"
     );
+    let message = ModelConfig::load(&folder.path().join("nowhere")).unwrap_err().to_string();
+    assert!(message.ends_with("config.json: missing; a model folder describes its model there"), "{message}");
     Ok(())
 }
 
@@ -661,14 +521,8 @@ fn reads_the_fixtures() -> Result<()> {
     ] {
         assert!(MODELS.contains(&model));
         let config = ModelConfig::load(&root.join(model))?;
-        assert_eq!(
-            (config.head_dim, config.num_key_value_heads),
-            (head_dim, key_value_heads)
-        );
-        assert_eq!(
-            (config.tie_word_embeddings, config.sliding_window[0]),
-            (tied, window)
-        );
+        assert_eq!((config.head_dim, config.num_key_value_heads), (head_dim, key_value_heads));
+        assert_eq!((config.tie_word_embeddings, config.sliding_window[0]), (tied, window));
         assert_eq!((config.bos_token_id, config.pad_token_id), (None, Some(0)));
         assert_eq!(config.eos_token_ids, [2]);
         assert_eq!(read(&config.to_json().to_string())?, config);
@@ -690,8 +544,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(2, 8, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec(("[a-z_]{1,12}", inner), 0..4)
-                .prop_map(|fields| fields.into_iter().collect()),
+            prop::collection::vec(("[a-z_]{1,12}", inner), 0..4).prop_map(|fields| fields.into_iter().collect()),
         ]
     })
 }

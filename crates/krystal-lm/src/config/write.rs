@@ -15,10 +15,7 @@ impl ModelConfig {
         let family = Family::named(&self.model_type);
         let mut object = serde_json::Map::new();
         let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
-        put(
-            "architectures",
-            json!(family.map(|family| [family.architecture()])),
-        );
+        put("architectures", json!(family.map(|family| [family.architecture()])));
         put("model_type", json!(self.model_type));
         put("vocab_size", json!(self.vocab_size));
         put("hidden_size", json!(self.hidden_size));
@@ -31,10 +28,7 @@ impl ModelConfig {
         put("rms_norm_eps", json!(shortest(self.rms_norm_eps)));
         put("rope_theta", json!(self.rope_theta));
         put("rope_scaling", rope::scaling_to_json(&self.rope_scaling));
-        put(
-            "max_position_embeddings",
-            json!(self.max_position_embeddings),
-        );
+        put("max_position_embeddings", json!(self.max_position_embeddings));
         put("tie_word_embeddings", json!(self.tie_word_embeddings));
         put("attention_dropout", json!(0.0));
         match family {
@@ -43,10 +37,7 @@ impl ModelConfig {
                 put("mlp_bias", json!(self.mlp_bias));
             }
             Some(Family::Mistral) => {
-                put(
-                    "sliding_window",
-                    json!(self.sliding_window.first().copied().flatten()),
-                );
+                put("sliding_window", json!(self.sliding_window.first().copied().flatten()));
             }
             Some(Family::Qwen2 | Family::Qwen3) => {
                 if family == Some(Family::Qwen3) {
@@ -54,24 +45,14 @@ impl ModelConfig {
                 }
                 let window = self.sliding_window.iter().flatten().next();
                 let kind = |window: &Option<usize>| {
-                    if window.is_some() {
-                        "sliding_attention"
-                    } else {
-                        "full_attention"
-                    }
+                    if window.is_some() { "sliding_attention" } else { "full_attention" }
                 };
                 put("use_sliding_window", json!(window.is_some()));
                 put("sliding_window", json!(window));
                 // What transformers before 4.52, which reads no layer_types, goes by.
                 let first_sliding = self.sliding_window.iter().position(Option::is_some);
-                put(
-                    "max_window_layers",
-                    json!(first_sliding.unwrap_or(self.num_hidden_layers)),
-                );
-                put(
-                    "layer_types",
-                    self.sliding_window.iter().map(kind).collect(),
-                );
+                put("max_window_layers", json!(first_sliding.unwrap_or(self.num_hidden_layers)));
+                put("layer_types", self.sliding_window.iter().map(kind).collect());
             }
             None => {}
         }
@@ -120,47 +101,22 @@ impl ModelConfig {
             ("num_attention_heads", Some(self.num_attention_heads)),
             ("num_key_value_heads", Some(self.num_key_value_heads)),
             ("head_dim", Some(self.head_dim)),
-            (
-                "max_position_embeddings",
-                Some(self.max_position_embeddings),
-            ),
+            ("max_position_embeddings", Some(self.max_position_embeddings)),
             ("num_attention_heads * head_dim", query_width),
         ] {
             if !size.is_some_and(|size| (1..=most).contains(&size)) {
-                return invalid(
-                    field,
-                    format!("a whole number from 1 to {most}"),
-                    json!(size),
-                );
+                return invalid(field, format!("a whole number from 1 to {most}"), json!(size));
             }
         }
         if !self.head_dim.is_multiple_of(2) {
-            return invalid(
-                "head_dim",
-                "an even number".to_owned(),
-                json!(self.head_dim),
-            );
+            return invalid("head_dim", "an even number".to_owned(), json!(self.head_dim));
         }
-        if !self
-            .num_attention_heads
-            .is_multiple_of(self.num_key_value_heads)
-        {
-            let expected = format!(
-                "a divisor of num_attention_heads ({})",
-                self.num_attention_heads
-            );
-            return invalid(
-                "num_key_value_heads",
-                expected,
-                json!(self.num_key_value_heads),
-            );
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let expected = format!("a divisor of num_attention_heads ({})", self.num_attention_heads);
+            return invalid("num_key_value_heads", expected, json!(self.num_key_value_heads));
         }
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps.is_finite()) {
-            return invalid(
-                "rms_norm_eps",
-                "a finite number above 0".to_owned(),
-                json!(self.rms_norm_eps),
-            );
+            return invalid("rms_norm_eps", "a finite number above 0".to_owned(), json!(self.rms_norm_eps));
         }
         self.validate_rope(path)?;
         self.validate_windows(path, family)?;
@@ -175,27 +131,13 @@ impl ModelConfig {
         };
         if !possible {
             let expected = format!("biases and norms that {} can have", self.model_type);
-            return invalid(
-                "qkv_bias, o_bias, mlp_bias, qk_norm",
-                expected,
-                json!(parts),
-            );
+            return invalid("qkv_bias, o_bias, mlp_bias, qk_norm", expected, json!(parts));
         }
-        let named = [
-            ("bos_token_id", self.bos_token_id),
-            ("pad_token_id", self.pad_token_id),
-        ];
-        let ends = self
-            .eos_token_ids
-            .iter()
-            .map(|&id| ("eos_token_id", Some(id)));
+        let named = [("bos_token_id", self.bos_token_id), ("pad_token_id", self.pad_token_id)];
+        let ends = self.eos_token_ids.iter().map(|&id| ("eos_token_id", Some(id)));
         for (field, id) in named.into_iter().chain(ends) {
             if id.is_some_and(|id| id as usize >= self.vocab_size) {
-                return invalid(
-                    field,
-                    format!("a token id below vocab_size ({})", self.vocab_size),
-                    json!(id),
-                );
+                return invalid(field, format!("a token id below vocab_size ({})", self.vocab_size), json!(id));
             }
         }
         Ok(())
@@ -214,12 +156,8 @@ impl ModelConfig {
         if !is_positive(self.rope_theta) {
             return invalid("rope_theta", "a finite number above 0", self.rope_theta);
         }
-        let RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_position_embeddings,
-        } = self.rope_scaling
+        let RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } =
+            self.rope_scaling
         else {
             return Ok(());
         };
@@ -227,25 +165,13 @@ impl ModelConfig {
             return invalid("rope_scaling.factor", "a finite number, 1 or more", factor);
         }
         if !is_positive(low_freq_factor) {
-            return invalid(
-                "rope_scaling.low_freq_factor",
-                "a finite number above 0",
-                low_freq_factor,
-            );
+            return invalid("rope_scaling.low_freq_factor", "a finite number above 0", low_freq_factor);
         }
         if !(high_freq_factor > low_freq_factor && high_freq_factor.is_finite()) {
-            return invalid(
-                "rope_scaling.high_freq_factor",
-                "a finite number above low_freq_factor",
-                high_freq_factor,
-            );
+            return invalid("rope_scaling.high_freq_factor", "a finite number above low_freq_factor", high_freq_factor);
         }
         if original_max_position_embeddings == 0 {
-            return invalid(
-                "rope_scaling.original_max_position_embeddings",
-                "a number above 0",
-                0.0,
-            );
+            return invalid("rope_scaling.original_max_position_embeddings", "a number above 0", 0.0);
         }
         Ok(())
     }
@@ -255,27 +181,18 @@ impl ModelConfig {
         let mut sliding = windows.iter().flatten();
         let first = sliding.next();
         let expected = if windows.len() != self.num_hidden_layers {
-            format!(
-                "one entry for each of the {} layers",
-                self.num_hidden_layers
-            )
+            format!("one entry for each of the {} layers", self.num_hidden_layers)
         } else if first == Some(&0) || sliding.any(|window| Some(window) != first) {
             "the same window, above 0, in every layer that slides".to_owned()
         } else if family == Family::Llama && first.is_some() {
             "no window in llama".to_owned()
-        } else if family == Family::Mistral && windows.iter().any(|window| window.as_ref() != first)
-        {
+        } else if family == Family::Mistral && windows.iter().any(|window| window.as_ref() != first) {
             "the same in every layer of mistral".to_owned()
         } else {
             return Ok(());
         };
         let found = json!(windows).to_string();
-        Err(Error::InvalidField {
-            path: path.to_owned(),
-            field: "sliding_window".to_owned(),
-            expected,
-            found,
-        })
+        Err(Error::InvalidField { path: path.to_owned(), field: "sliding_window".to_owned(), expected, found })
     }
 }
 

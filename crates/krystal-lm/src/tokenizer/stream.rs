@@ -26,13 +26,7 @@ pub struct TokenStream<'t> {
 
 impl<'t> TokenStream<'t> {
     pub(super) fn new(tokenizer: &'t Tokenizer, skip_special: bool) -> Self {
-        Self {
-            tokenizer,
-            skip_special,
-            window: Vec::new(),
-            old_tokens: 0,
-            returned: 0,
-        }
+        Self { tokenizer, skip_special, window: Vec::new(), old_tokens: 0, returned: 0 }
     }
 
     /// Takes the next token; returns the text it completes, often empty.
@@ -43,10 +37,7 @@ impl<'t> TokenStream<'t> {
         self.window.push(id);
         let text = self.tokenizer.decode(&self.window, self.skip_special)?;
         let whole = text.trim_end_matches(REPLACEMENT).len();
-        let Some(piece) = text
-            .get(self.returned..whole)
-            .filter(|piece| !piece.is_empty())
-        else {
+        let Some(piece) = text.get(self.returned..whole).filter(|piece| !piece.is_empty()) else {
             return Ok(String::new());
         };
         let piece = piece.to_owned();
@@ -55,10 +46,7 @@ impl<'t> TokenStream<'t> {
             // The text ends with a whole character: a new window can start after the last piece.
             self.window.drain(..self.old_tokens);
             self.old_tokens = self.window.len();
-            self.returned = self
-                .tokenizer
-                .decode(&self.window, self.skip_special)?
-                .len();
+            self.returned = self.tokenizer.decode(&self.window, self.skip_special)?.len();
         }
         Ok(piece)
     }

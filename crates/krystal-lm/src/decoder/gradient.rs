@@ -1,0 +1,145 @@
+//! Where gradients go.
+
+use crate::config::ModelConfig;
+use crate::kernels::Kernels;
+use crate::lora::LoraWeights;
+
+use super::Projection;
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trainable {
+    /// The factors of an adapter; the base stays as it is.
+    Lora,
+    /// Every weight.
+    All,
+}
+
+/// Indices of a layer's tensors in [`Gradients`].
+#[derive(Debug, Clone)]
+pub(crate) struct LayerSlots {
+    pub(crate) input_norm: usize,
+    pub(crate) post_norm: usize,
+    pub(crate) q_norm: Option<usize>,
+    pub(crate) k_norm: Option<usize>,
+    pub(crate) weight: [usize; 7],
+    pub(crate) bias: [Option<usize>; 7],
+}
+
+/// Indices of all weights in [`Gradients`].
+#[derive(Debug, Clone)]
+pub(crate) struct AllSlots {
+    pub(crate) embedding: usize,
+    pub(crate) layers: Vec<LayerSlots>,
+    pub(crate) norm: usize,
+    /// The embedding's where they are tied.
+    pub(crate) head: usize,
+}
+
+/// Which tensor's gradient lies where.
+#[derive(Debug, Clone)]
+pub(crate) enum Slots {
+    /// For each layer and projection, the index of `A`'s gradient `(r, k)`; that of `B^T`, `(r, n)`, follows it.
+    Lora(Vec<[Option<usize>; 7]>),
+    All(AllSlots),
+}
+
+/// Gradients of everything that is trained, accumulated.
+#[derive(Debug)]
+pub struct Gradients<K: Kernels> {
+    pub(crate) slots: Slots,
+    pub(crate) names: Vec<String>,
+    pub(crate) buffers: Vec<K::Buffer>,
+}
+
+impl<K: Kernels> Gradients<K> {
+    /// Zero gradients of an adapter's factors, in the adapter's order: `A (r, k)`, then `B` **transposed** `(r, n)`, of each
+    /// module.
+    pub fn lora(kernels: &K, config: &ModelConfig, lora: &LoraWeights<K>) -> Self {
+        let mut gradients = Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), buffers: Vec::new() };
+        let mut slots = vec![[None; 7]; config.num_hidden_layers];
+        for (layer, slots) in slots.iter_mut().enumerate() {
+            for projection in Projection::ALL {
+                let Some(pair) = lora.get(layer, projection) else { continue };
+                let (n, k) = projection.shape(config);
+                slots[projection as usize] = Some(gradients.buffers.len());
+                let module = projection.module(layer);
+                gradients.push(kernels, format!("{module}.lora_A"), pair.rank * k);
+                gradients.push(kernels, format!("{module}.lora_B"), pair.rank * n);
+            }
+        }
+        gradients.slots = Slots::Lora(slots);
+        gradients
+    }
+
+    /// Zero gradients of every weight, in the order of [`Decoder::from_tensors`](super::Decoder::from_tensors)'s requests.
+    pub fn all(kernels: &K, config: &ModelConfig) -> Self {
+        let mut g = Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), buffers: Vec::new() };
+        let hidden = config.hidden_size;
+        let embedding = g.push(kernels, "model.embed_tokens.weight".to_owned(), config.vocab_size * hidden);
+        let layers = (0..config.num_hidden_layers)
+            .map(|layer| {
+                let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
+                let input_norm = g.push(kernels, name("input_layernorm"), hidden);
+                let post_norm = g.push(kernels, name("post_attention_layernorm"), hidden);
+                let q_norm = config.qk_norm.then(|| g.push(kernels, name("self_attn.q_norm"), config.head_dim));
+                let k_norm = config.qk_norm.then(|| g.push(kernels, name("self_attn.k_norm"), config.head_dim));
+                let (mut weight, mut bias) = ([0; 7], [None; 7]);
+                for projection in Projection::ALL {
+                    let (n, k) = projection.shape(config);
+                    let module = projection.module(layer);
+                    weight[projection as usize] = g.push(kernels, format!("{module}.weight"), n * k);
+                    if projection.has_bias(config) {
+                        bias[projection as usize] = Some(g.push(kernels, format!("{module}.bias"), n));
+                    }
+                }
+                LayerSlots { input_norm, post_norm, q_norm, k_norm, weight, bias }
+            })
+            .collect();
+        let norm = g.push(kernels, "model.norm.weight".to_owned(), hidden);
+        let head = match config.tie_word_embeddings {
+            true => embedding,
+            false => g.push(kernels, "lm_head.weight".to_owned(), config.vocab_size * hidden),
+        };
+        g.slots = Slots::All(AllSlots { embedding, layers, norm, head });
+        g
+    }
+
+    fn push(&mut self, kernels: &K, name: String, len: usize) -> usize {
+        self.names.push(name);
+        self.buffers.push(kernels.zeros(len));
+        self.buffers.len() - 1
+    }
+
+    /// What these are gradients of.
+    pub fn trainable(&self) -> Trainable {
+        match self.slots {
+            Slots::Lora(_) => Trainable::Lora,
+            Slots::All(_) => Trainable::All,
+        }
+    }
+
+    /// Names of the tensors, in order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Gradient of tensor `i`; for `B` of an adapter it is transposed, `(r, n)`.
+    pub fn values(&self, kernels: &K, i: usize) -> Vec<f32> {
+        kernels.download(&self.buffers[i])
+    }
+
+    /// Adds another set of gradients of the same tensors.
+    pub fn add(&mut self, kernels: &K, other: &Self) {
+        for (to, from) in self.buffers.iter_mut().zip(&other.buffers) {
+            kernels.add(from, to);
+        }
+    }
+
+    pub(crate) fn all_slots(&self) -> Option<&AllSlots> {
+        match &self.slots {
+            Slots::All(slots) => Some(slots),
+            Slots::Lora(_) => None,
+        }
+    }
+}

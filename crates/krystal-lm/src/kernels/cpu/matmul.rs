@@ -1,0 +1,616 @@
+//! Matrix products.
+//!
+//! One loop serves them all: `out[r, j] (+)= sum_i left[r, i] * right[i, j]`, where the lanes are 16 neighbouring `j`, the
+//! left operand is any strided matrix and the right one is read 16 lanes a step. **Each output element is one chain of fused
+//! multiply-adds in the order of `i`**, starting from zero or from the value already there. So an element's bits depend on
+//! its row and its column alone: not on the number of rows (a token decoded alone equals the token scored in a batch), nor
+//! on blocking, threads or instruction set. That is what lets sampled and rescored log-probabilities agree exactly, and it is
+//! why this is not a general BLAS, whose blocking of the sum changes with the shape.
+//!
+//! A tile of up to 12 rows by 2 panels (or 1 by 8, for decoding one token) lives in registers; the limit is the two FMA units.
+#![allow(unsafe_code, reason = "register tiles in intrinsics; `portable` is the safe twin and tests demand equal bits")]
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::panel::Panels;
+use super::simd::{LANES, Lanes, Level};
+use crate::kernels::Write;
+
+/// The left operand: element `(r, i)` is `data[r * row_stride + i * step_stride]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) row_stride: usize,
+    pub(crate) step_stride: usize,
+}
+
+impl<'a> Left<'a> {
+    /// A row-major matrix with rows of `k`.
+    pub(crate) fn rows(data: &'a [f32], k: usize) -> Self {
+        Self { data, row_stride: k, step_stride: 1 }
+    }
+
+    /// The transpose of a row-major matrix with rows of `m`.
+    pub(crate) fn columns(data: &'a [f32], m: usize) -> Self {
+        Self { data, row_stride: 1, step_stride: m }
+    }
+}
+
+/// The right operand: lane `l` of panel `p` at step `i` is `data[p * panel_stride + i * step_stride + l]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Right<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) step_stride: usize,
+    pub(crate) panel_stride: usize,
+}
+
+impl<'a> Right<'a> {
+    /// Packed panels of `k` steps each.
+    pub(crate) fn panels(steps: &'a [Lanes], k: usize) -> Self {
+        Self { data: flat(steps), step_stride: LANES, panel_stride: k * LANES }
+    }
+}
+
+/// Lanes as plain floats.
+pub(crate) fn flat(steps: &[Lanes]) -> &[f32] {
+    // SAFETY: `Lanes` is `repr(C)` over `[f32; 16]`, 64 bytes with alignment 64, hence without padding.
+    unsafe { std::slice::from_raw_parts(steps.as_ptr().cast(), steps.len() * LANES) }
+}
+
+/// A shared output of which every task writes its own tiles.
+#[derive(Clone, Copy)]
+struct Output {
+    data: *mut f32,
+    stride: usize,
+    mode: Write,
+}
+
+impl Output {
+    /// The same output from column `column` on.
+    fn from_column(&self, column: usize) -> Self {
+        Self { data: self.data.wrapping_add(column), ..*self }
+    }
+}
+
+// SAFETY: tasks write disjoint tiles, see `multiply`.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+/// Multiply-adds below which one thread is faster than two.
+const PARALLEL_WORK: usize = 1 << 21;
+/// Floats of the left operand that stay in the second-level cache while the panels pass by.
+const LEFT_BLOCK: usize = 128 * 1024;
+
+/// `out[r, j] (+)= sum_i left[r, i] * right[i, j]` for `r < m`, `i < k`, `j < n`; `out` is row-major with `out_stride`.
+///
+/// # Panics
+/// If an operand is too short for its shape.
+#[allow(clippy::too_many_arguments, reason = "a shape, two operands and a result")]
+pub(crate) fn multiply(
+    m: usize,
+    n: usize,
+    k: usize,
+    left: Left<'_>,
+    right: Right<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    mode: Write,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(out_stride >= n && out.len() >= (m - 1) * out_stride + n, "output ({m}, {n}) does not fit {}", out.len());
+    if k > 0 {
+        let last = (m - 1) * left.row_stride + (k - 1) * left.step_stride;
+        assert!(left.data.len() > last, "left operand ({m}, {k}) does not fit {}", left.data.len());
+        let last = (n.div_ceil(LANES) - 1) * right.panel_stride + (k - 1) * right.step_stride + LANES;
+        assert!(right.data.len() >= last, "right operand ({k}, {n}) does not fit {}", right.data.len());
+    }
+    let level = Level::detect();
+    let target = Output { data: out.as_mut_ptr(), stride: out_stride, mode };
+    let panels = n.div_ceil(LANES);
+    let block = (LEFT_BLOCK / k.max(1)).clamp(48, 384);
+    let run = |rows: Range<usize>, columns: Range<usize>| {
+        for start in rows.clone().step_by(block) {
+            let rows = start..rows.end.min(start + block);
+            // SAFETY: the assertions above bound every access; `level` is what the processor offers.
+            unsafe { sweep(level, rows, columns.clone(), n, k, left, right, target) };
+        }
+    };
+    let threads = rayon::current_num_threads();
+    if threads == 1 || m * n * k < PARALLEL_WORK {
+        return run(0..m, 0..panels);
+    }
+    // Tasks are whole tiles, so no element is touched by two of them.
+    let by_rows = m.div_ceil(block).min(m.div_ceil(24));
+    let by_columns = (2 * threads).div_ceil(by_rows).min(panels.div_ceil(4)).max(1);
+    let rows = split(m, by_rows);
+    let columns = split(panels, by_columns);
+    (0..rows.len() * columns.len())
+        .into_par_iter()
+        .for_each(|t| run(rows[t % rows.len()].clone(), columns[t / rows.len()].clone()));
+}
+
+/// `count` nearly equal ranges that cover `0..len`.
+fn split(len: usize, count: usize) -> Vec<Range<usize>> {
+    (0..count).map(|i| len * i / count..len * (i + 1) / count).filter(|r| !r.is_empty()).collect()
+}
+
+/// `y (m, n) (+)= x (m, k) w^T` with `w` packed `(n, k)`: a linear layer's forward pass.
+pub(crate) fn linear(x: &[f32], m: usize, w: &Panels, y: &mut [f32], mode: Write) {
+    multiply(m, w.n(), w.k(), Left::rows(x, w.k()), Right::panels(w.steps(), w.k()), y, w.n(), mode);
+}
+
+/// `dx (m, k) (+)= dy (m, n) w` with `w` packed `(n, k)`: a linear layer's backward pass to its input.
+///
+/// The panels hold the wrong orientation for this product; each strip of 16 columns is transposed on the fly, which costs
+/// one move per weight against `m` multiply-adds.
+pub(crate) fn linear_backward(dy: &[f32], m: usize, w: &Panels, dx: &mut [f32], mode: Write) {
+    linear_backward_rows(dy, m, w, 0..w.n(), dx, mode);
+}
+
+/// As [`linear_backward`] for the rows `rows` of `w` alone (a multiple of 16 to start with): `dy` is `(m, rows.len())`.
+pub(crate) fn linear_backward_rows(dy: &[f32], m: usize, w: &Panels, rows: Range<usize>, dx: &mut [f32], mode: Write) {
+    const STRIPS: usize = 2;
+    let (n, k) = (rows.len(), w.k());
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    assert!(
+        dy.len() >= m * n && dx.len() >= m * k,
+        "({m}, {n}) and ({m}, {k}) do not fit {} and {}",
+        dy.len(),
+        dx.len()
+    );
+    assert_eq!(rows.start % LANES, 0);
+    let target = Output { data: dx.as_mut_ptr(), stride: k, mode };
+    let level = Level::detect();
+    let strips = k.div_ceil(LANES);
+    let run = |group: Range<usize>, scratch: &mut Vec<Lanes>| {
+        scratch.resize(group.len() * n, Lanes::ZERO);
+        for (strip, c) in scratch.chunks_exact_mut(n).zip(group.clone()) {
+            w.transposed_strip(c, rows.start / LANES, strip);
+        }
+        let right = Right::panels(scratch, n);
+        let width = (k - group.start * LANES).min(group.len() * LANES);
+        // SAFETY: the strips hold `n` steps each, `dy` and `dx` were checked above, and groups write disjoint columns.
+        unsafe {
+            let target = target.from_column(group.start * LANES);
+            let block = (LEFT_BLOCK / n).clamp(48, 384);
+            for start in (0..m).step_by(block) {
+                sweep(level, start..m.min(start + block), 0..group.len(), width, n, Left::rows(dy, n), right, target);
+            }
+        }
+    };
+    let groups: Vec<Range<usize>> = (0..strips).step_by(STRIPS).map(|c| c..strips.min(c + STRIPS)).collect();
+    if rayon::current_num_threads() == 1 || m * n * k < PARALLEL_WORK {
+        let mut scratch = Vec::new();
+        groups.into_iter().for_each(|group| run(group, &mut scratch));
+    } else {
+        groups.into_par_iter().for_each_init(Vec::new, |scratch, group| run(group, scratch));
+    }
+}
+
+/// `dw (n, k) (+)= dy (m, n)^T x (m, k)`: a linear layer's backward pass to its weight.
+pub(crate) fn weight_gradient(dy: &[f32], n: usize, x: &[f32], k: usize, m: usize, dw: &mut [f32], mode: Write) {
+    assert!(dy.len() >= m * n && x.len() >= m * k);
+    outer(Left::columns(dy, n), n, x, k, k, m, dw, k, mode);
+}
+
+/// `out (rows, k) (+)= left (rows, m) x (m, k)` with `x` in rows of `x_stride`: the last, partial panel of `x` is copied so that
+/// no lane is read beyond a row.
+#[allow(clippy::too_many_arguments, reason = "two operands, a result, their strides and the shape")]
+pub(crate) fn outer(
+    left: Left<'_>,
+    rows: usize,
+    x: &[f32],
+    x_stride: usize,
+    k: usize,
+    m: usize,
+    out: &mut [f32],
+    out_stride: usize,
+    mode: Write,
+) {
+    let whole = k / LANES * LANES;
+    if whole > 0 {
+        let right = Right { data: x, step_stride: x_stride, panel_stride: LANES };
+        multiply(rows, whole, m, left, right, out, out_stride, mode);
+    }
+    if whole < k && rows > 0 {
+        let rest: Vec<Lanes> = (0..m)
+            .map(|i| {
+                let mut step = Lanes::ZERO;
+                step.0[..k - whole].copy_from_slice(&x[i * x_stride + whole..i * x_stride + k]);
+                step
+            })
+            .collect();
+        multiply(rows, k - whole, m, left, Right::panels(&rest, m), &mut out[whole..], out_stride, mode);
+    }
+}
+
+/// One register tile.
+struct Tile {
+    left: *const f32,
+    row_stride: usize,
+    step_stride: usize,
+    right: *const f32,
+    right_step: usize,
+    panel_stride: usize,
+    k: usize,
+    out: *mut f32,
+    out_stride: usize,
+    /// Valid lanes of the tile's last panel.
+    last: usize,
+    add: bool,
+}
+
+/// Covers `rows` by `columns` (in panels) with tiles.
+///
+/// # Safety
+/// Operands and output must hold the shape, no other thread may touch these tiles, and the processor must offer `level`.
+#[allow(clippy::too_many_arguments, reason = "private; a struct would be built for this one call")]
+unsafe fn sweep(
+    level: Level,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    n: usize,
+    k: usize,
+    left: Left<'_>,
+    right: Right<'_>,
+    out: Output,
+) {
+    if rows.is_empty() {
+        return;
+    }
+    let most = match level {
+        Level::Avx512 => 12,
+        Level::Avx2 => 6,
+        Level::Portable => 4,
+    };
+    let blocks = split(rows.len(), rows.len().div_ceil(most));
+    let tallest = blocks.iter().map(Range::len).max().unwrap_or(0);
+    let widest = match level {
+        Level::Avx512 => [8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 2, 2][tallest - 1],
+        Level::Avx2 => [4, 2, 2, 1, 1, 1][tallest - 1],
+        Level::Portable => 1,
+    };
+    let mut p = columns.start;
+    while p < columns.end {
+        let mut width = widest;
+        while width > columns.end - p {
+            width /= 2;
+        }
+        for block in &blocks {
+            let row = rows.start + block.start;
+            // SAFETY: within the operands by the caller's promise.
+            unsafe {
+                let tile = Tile {
+                    left: left.data.as_ptr().wrapping_add(row * left.row_stride),
+                    row_stride: left.row_stride,
+                    step_stride: left.step_stride,
+                    right: right.data.as_ptr().wrapping_add(p * right.panel_stride),
+                    right_step: right.step_stride,
+                    panel_stride: right.panel_stride,
+                    k,
+                    out: out.data.add(row * out.stride + p * LANES),
+                    out_stride: out.stride,
+                    last: (n - (p + width - 1) * LANES).min(LANES),
+                    add: out.mode == Write::Add,
+                };
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 => x86::tile512(block.len(), width, &tile),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 => x86::tile256(block.len(), width, &tile),
+                    _ => portable_tile(block.len(), &tile),
+                }
+            }
+        }
+        p += width;
+    }
+}
+
+/// The safe-arithmetic twin of the intrinsics: one panel, up to 4 rows.
+///
+/// # Safety
+/// The tile must lie within its operands.
+unsafe fn portable_tile(rows: usize, t: &Tile) {
+    let mut acc = [[0.0_f32; LANES]; 4];
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if t.add {
+            for (r, acc) in acc.iter_mut().enumerate().take(rows) {
+                for (l, a) in acc.iter_mut().enumerate().take(t.last) {
+                    *a = *t.out.add(r * t.out_stride + l);
+                }
+            }
+        }
+        for i in 0..t.k {
+            let w = &*t.right.add(i * t.right_step).cast::<[f32; LANES]>();
+            for (r, acc) in acc.iter_mut().enumerate().take(rows) {
+                let x = *t.left.add(r * t.row_stride + i * t.step_stride);
+                for l in 0..LANES {
+                    acc[l] = x.mul_add(w[l], acc[l]);
+                }
+            }
+        }
+        for (r, acc) in acc.iter().enumerate().take(rows) {
+            for (l, a) in acc.iter().enumerate().take(t.last) {
+                *t.out.add(r * t.out_stride + l) = *a;
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{LANES, Tile};
+
+    /// Picks the instance for `rows` by `panels`.
+    macro_rules! pick {
+        ($tile:expr, $rows:expr, $panels:expr, $kernel:ident: $(($r:literal, $p:literal)),* $(,)?) => {
+            match ($rows, $panels) {
+                $(($r, $p) => $kernel::<$r, $p>($tile),)*
+                (rows, panels) => unreachable!("no kernel for {rows} rows by {panels} panels"),
+            }
+        };
+    }
+
+    /// # Safety
+    /// As [`super::sweep`].
+    pub(super) unsafe fn tile512(rows: usize, panels: usize, t: &Tile) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            pick!(t, rows, panels, avx512:
+                (1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2), (2, 4), (2, 8), (3, 1), (3, 2), (3, 4), (3, 8),
+                (4, 1), (4, 2), (4, 4), (5, 1), (5, 2), (5, 4), (6, 1), (6, 2), (6, 4),
+                (7, 1), (7, 2), (8, 1), (8, 2), (9, 1), (9, 2), (10, 1), (10, 2), (11, 1), (11, 2), (12, 1), (12, 2));
+        }
+    }
+
+    /// # Safety
+    /// As [`super::sweep`].
+    pub(super) unsafe fn tile256(rows: usize, panels: usize, t: &Tile) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            pick!(t, rows, panels, avx2:
+                (1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (3, 1), (3, 2), (4, 1), (5, 1), (6, 1));
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512<const R: usize, const P: usize>(t: &Tile) {
+        let last: __mmask16 = if t.last == LANES { !0 } else { (1 << t.last) - 1 };
+        let mask = |p: usize| if p + 1 == P { last } else { !0 };
+        let mut acc = [[_mm512_setzero_ps(); P]; R];
+        // SAFETY: by the caller's promise; masked lanes are not touched.
+        unsafe {
+            if t.add {
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    for (p, acc) in acc.iter_mut().enumerate() {
+                        *acc = _mm512_maskz_loadu_ps(mask(p), t.out.add(r * t.out_stride + p * LANES));
+                    }
+                }
+            }
+            let mut left = t.left;
+            let mut right = t.right;
+            for _ in 0..t.k {
+                if P <= R {
+                    let mut w = [_mm512_setzero_ps(); P];
+                    for (p, w) in w.iter_mut().enumerate() {
+                        *w = _mm512_loadu_ps(right.add(p * t.panel_stride));
+                    }
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let x = _mm512_set1_ps(*left.add(r * t.row_stride));
+                        for (acc, w) in acc.iter_mut().zip(w) {
+                            *acc = _mm512_fmadd_ps(x, w, *acc);
+                        }
+                    }
+                } else {
+                    let mut x = [_mm512_setzero_ps(); R];
+                    for (r, x) in x.iter_mut().enumerate() {
+                        *x = _mm512_set1_ps(*left.add(r * t.row_stride));
+                    }
+                    for p in 0..P {
+                        let w = _mm512_loadu_ps(right.add(p * t.panel_stride));
+                        for r in 0..R {
+                            acc[r][p] = _mm512_fmadd_ps(x[r], w, acc[r][p]);
+                        }
+                    }
+                }
+                left = left.wrapping_add(t.step_stride);
+                right = right.wrapping_add(t.right_step);
+            }
+            for (r, acc) in acc.iter().enumerate() {
+                for (p, acc) in acc.iter().enumerate() {
+                    _mm512_mask_storeu_ps(t.out.add(r * t.out_stride + p * LANES), mask(p), *acc);
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2<const R: usize, const P: usize>(t: &Tile) {
+        let mut acc = [[[_mm256_setzero_ps(); 2]; P]; R];
+        // SAFETY: by the caller's promise; the last panel goes through a buffer when it is partial.
+        unsafe {
+            let mut edge = [0.0_f32; LANES];
+            if t.add {
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    for (p, acc) in acc.iter_mut().enumerate() {
+                        let mut from: *const f32 = t.out.add(r * t.out_stride + p * LANES);
+                        if p + 1 == P && t.last < LANES {
+                            std::ptr::copy_nonoverlapping(from, edge.as_mut_ptr(), t.last);
+                            from = edge.as_ptr();
+                        }
+                        *acc = [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
+                    }
+                }
+            }
+            let mut left = t.left;
+            let mut right = t.right;
+            for _ in 0..t.k {
+                for p in 0..P {
+                    let w = [
+                        _mm256_loadu_ps(right.add(p * t.panel_stride)),
+                        _mm256_loadu_ps(right.add(p * t.panel_stride + 8)),
+                    ];
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let x = _mm256_set1_ps(*left.add(r * t.row_stride));
+                        acc[p] = [_mm256_fmadd_ps(x, w[0], acc[p][0]), _mm256_fmadd_ps(x, w[1], acc[p][1])];
+                    }
+                }
+                left = left.wrapping_add(t.step_stride);
+                right = right.wrapping_add(t.right_step);
+            }
+            for (r, acc) in acc.iter().enumerate() {
+                for (p, acc) in acc.iter().enumerate() {
+                    let to = t.out.add(r * t.out_stride + p * LANES);
+                    if p + 1 == P && t.last < LANES {
+                        _mm256_storeu_ps(edge.as_mut_ptr(), acc[0]);
+                        _mm256_storeu_ps(edge.as_mut_ptr().add(8), acc[1]);
+                        std::ptr::copy_nonoverlapping(edge.as_ptr(), to, t.last);
+                    } else {
+                        _mm256_storeu_ps(to, acc[0]);
+                        _mm256_storeu_ps(to.add(8), acc[1]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(len: usize, salt: u64) -> Vec<f32> {
+        let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        (0..len)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// The definition: one chain of fused multiply-adds per element.
+    fn naive(
+        m: usize,
+        n: usize,
+        k: usize,
+        left: impl Fn(usize, usize) -> f32,
+        right: impl Fn(usize, usize) -> f32,
+        start: &[f32],
+    ) -> Vec<f32> {
+        let mut out = start.to_vec();
+        for r in 0..m {
+            for j in 0..n {
+                let mut acc = start[r * n + j];
+                for i in 0..k {
+                    acc = left(r, i).mul_add(right(i, j), acc);
+                }
+                out[r * n + j] = acc;
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn all_products_equal_the_definition_bit_for_bit() {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (1, 40, 7),
+            (2, 300, 33),
+            (3, 130, 16),
+            (5, 17, 64),
+            (8, 96, 40),
+            (13, 31, 9),
+            (26, 50, 3),
+            (300, 48, 20),
+            (7, 5, 0),
+        ] {
+            let (x, w, dy) = (numbers(m * k, 1), numbers(n * k, 2), numbers(m * n, 3));
+            let panels = Panels::pack(&w, n, k);
+            for (mode, y0, x0, w0) in [
+                (Write::Replace, vec![0.0; m * n], vec![0.0; m * k], vec![0.0; n * k]),
+                (Write::Add, numbers(m * n, 4), numbers(m * k, 5), numbers(n * k, 6)),
+            ] {
+                let mut y = y0.clone();
+                linear(&x, m, &panels, &mut y, mode);
+                assert_eq!(y, naive(m, n, k, |r, i| x[r * k + i], |i, j| w[j * k + i], &y0), "linear {m} {n} {k}");
+                let mut dx = x0.clone();
+                linear_backward(&dy, m, &panels, &mut dx, mode);
+                assert_eq!(
+                    dx,
+                    naive(m, k, n, |r, i| dy[r * n + i], |i, j| w[i * k + j], &x0),
+                    "linear_backward {m} {n} {k}"
+                );
+                let mut dw = w0.clone();
+                weight_gradient(&dy, n, &x, k, m, &mut dw, mode);
+                assert_eq!(
+                    dw,
+                    naive(n, k, m, |r, i| dy[i * n + r], |i, j| x[i * k + j], &w0),
+                    "weight_gradient {m} {n} {k}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_returns_the_same_bits() {
+        let (m, n, k) = (29, 150, 70);
+        let (x, w) = (numbers(m * k, 1), numbers(n * k, 2));
+        let panels = Panels::pack(&w, n, k);
+        let start = numbers(m * n, 3);
+        let run = |level: Level| {
+            let mut out = start.clone();
+            let target = Output { data: out.as_mut_ptr(), stride: n, mode: Write::Add };
+            // SAFETY: shapes as packed; only levels that the processor offers are run.
+            unsafe {
+                sweep(
+                    level,
+                    0..m,
+                    0..n.div_ceil(LANES),
+                    n,
+                    k,
+                    Left::rows(&x, k),
+                    Right::panels(panels.steps(), k),
+                    target,
+                )
+            };
+            out
+        };
+        let portable = run(Level::Portable);
+        for level in [Level::Avx2, Level::Avx512] {
+            if level <= Level::detect() {
+                assert_eq!(run(level), portable, "{level:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_neighbours_or_on_threads() {
+        let (m, n, k) = (200, 160, 96);
+        let (x, w) = (numbers(m * k, 1), numbers(n * k, 2));
+        let panels = Panels::pack(&w, n, k);
+        let mut all = vec![0.0; m * n];
+        linear(&x, m, &panels, &mut all, Write::Replace);
+        for r in [0, 1, 77, 199] {
+            let mut one = vec![0.0; n];
+            linear(&x[r * k..(r + 1) * k], 1, &panels, &mut one, Write::Replace);
+            assert_eq!(one, all[r * n..(r + 1) * n]);
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a pool");
+        let mut parallel = vec![0.0; m * n];
+        pool.install(|| linear(&x, m, &panels, &mut parallel, Write::Replace));
+        assert_eq!(all, parallel);
+    }
+}

@@ -1,0 +1,4 @@
+//! Integration tests of krystal-lm.
+
+mod golden;
+mod shared;
