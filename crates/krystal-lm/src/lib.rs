@@ -27,8 +27,12 @@ pub use tokenizer::{TokenStream, Tokenizer, copy_tokenizer_files};
 
 // The model.
 pub mod decoder;
+pub mod generate;
 pub mod kernels;
 pub mod lora;
 
 pub use decoder::{Decoder, Gradients, Group, Keep, Projection, Scores, Tape, TokenBatch, Trainable};
+pub use generate::{
+    Finish, GenerateError, GenerateOptions, Generated, PromptRequest, StopStrings, generate, generate_streaming,
+};
 pub use lora::{LoraWeights, module_shapes};

@@ -16,7 +16,7 @@ use crate::config::ModelConfig;
 use crate::kernels::{AttentionShape, Kernels, RopeTable, cpu::Cpu};
 
 pub use batch::{Group, TokenBatch};
-pub(crate) use block::{Activations, Saved};
+pub(crate) use block::{Activations, Adapted, Saved};
 pub use gradient::{Gradients, Trainable};
 pub use projection::Projection;
 pub use score::{Keep, Scores, Tape};

@@ -1,8 +1,7 @@
 //! Log-probability and entropy of completions, and their gradient.
 
-use super::block::Adapted;
 use super::gradient::Gradients;
-use super::{Activations, Decoder, Saved, TokenBatch};
+use super::{Activations, Adapted, Decoder, Saved, TokenBatch};
 use crate::kernels::{Kernels, LogProbWeights, LogProbs, Write};
 use crate::lora::LoraWeights;
 

@@ -1,4 +1,6 @@
 //! Integration tests of krystal-lm.
 
+mod generation;
 mod golden;
+mod sampling;
 mod shared;

@@ -35,6 +35,11 @@ impl Summary {
         summary
     }
 
+    /// The sum of `e^(z - max)` over the row.
+    fn total(&self) -> f32 {
+        self.sum
+    }
+
     fn absorb(&mut self, logits: &[f32], inverse_temperature: f32) {
         let (max, sum, weighted) = chunk_summary(logits, inverse_temperature);
         let top = if max > self.max { max } else { self.max };
@@ -99,6 +104,39 @@ multiversion! {
             t[l] = shifted[l].mul_add(e[l], t[l]);
         }
         (top, sum(s), sum(t))
+    }
+}
+
+multiversion! {
+    /// The token at which the cumulative distribution of a row passes `u`, in [0, 1): 16 tokens are skipped at a time.
+    pub(crate) fn cumulative_draw(logits: &[f32], inverse_temperature: f32, summary: &Summary, u: f64) -> usize {
+        let target = u * f64::from(summary.total());
+        let mut cumulative = 0.0_f64;
+        let mut last = 0;
+        for (block, z) in logits.chunks(LANES).enumerate() {
+            let mut shifted = [-1e9; LANES];
+            for (s, z) in shifted.iter_mut().zip(z) {
+                *s = z * inverse_temperature - summary.max;
+            }
+            let e = exp(shifted);
+            let mut within = 0.0_f64;
+            for e in &e[..z.len()] {
+                within += f64::from(*e);
+            }
+            if cumulative + within > target {
+                let mut sum = cumulative;
+                for (l, e) in e[..z.len()].iter().enumerate() {
+                    sum += f64::from(*e);
+                    if sum > target {
+                        return block * LANES + l;
+                    }
+                }
+            }
+            cumulative += within;
+            last = block * LANES + z.len() - 1;
+        }
+        // Rounding alone leads here: `u` was within a rounding error of 1.
+        last
     }
 }
 

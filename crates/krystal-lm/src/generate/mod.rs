@@ -1,0 +1,216 @@
+//! Batched generation.
+//!
+//! Each prompt is run once for all of its completions, which share its keys and values; finished sequences leave the batch at
+//! once and waiting ones take their place. Each completion draws from its own random stream, and a row's numbers do not depend
+//! on its neighbours, so batch size, order and threads change nothing.
+
+mod sampler;
+mod stop;
+mod worker;
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use krystal_math::rng::Purpose;
+use krystal_math::sampling::Sampling;
+use rayon::prelude::*;
+
+use crate::decoder::Decoder;
+use crate::kernels::Kernels;
+use crate::lora::LoraWeights;
+
+pub use stop::StopStrings;
+
+/// Why a completion ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// An end-of-sequence token, which is the last token.
+    EndOfSequence,
+    /// A stop string.
+    Stop,
+    /// The longest allowed completion, or the longest sequence of the model.
+    Length,
+}
+
+/// A completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// Its tokens, at least one.
+    pub tokens: Vec<u32>,
+    /// Log-probability of each under the sampling temperature (temperature 1 when greedy), `(T)`. Top-k, top-p, min-p and the
+    /// repetition penalty do not enter.
+    pub log_probs: Vec<f32>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// A prompt to complete.
+#[derive(Debug, Clone, Copy)]
+pub struct PromptRequest<'a> {
+    /// Its tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Completion `g` draws from random stream `(seed, purpose, stream, g)`.
+    pub stream: u64,
+}
+
+/// How to generate.
+#[derive(Debug, Clone, Copy)]
+pub struct GenerateOptions<'a> {
+    /// How tokens are drawn.
+    pub sampling: &'a Sampling,
+    /// Most tokens of a completion, at least 1.
+    pub max_new_tokens: usize,
+    /// Tokens that end a completion; none means that only the length does.
+    pub eos_token_ids: &'a [u32],
+    /// Strings that end a completion.
+    pub stop: Option<&'a StopStrings<'a>>,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// What the draws are for.
+    pub purpose: Purpose,
+    /// Most sequences that a thread decodes together; changes speed and memory alone.
+    pub max_batch: usize,
+}
+
+impl<'a> GenerateOptions<'a> {
+    /// Options with no stop strings, seed 0 and batches of up to 256.
+    pub fn new(sampling: &'a Sampling, max_new_tokens: usize, eos_token_ids: &'a [u32]) -> Self {
+        Self {
+            sampling,
+            max_new_tokens,
+            eos_token_ids,
+            stop: None,
+            seed: 0,
+            purpose: Purpose::Generation,
+            max_batch: 256,
+        }
+    }
+}
+
+/// Generation cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// A prompt has no tokens.
+    #[error("prompt {prompt} is empty: expected at least one token")]
+    EmptyPrompt {
+        /// Index of the prompt.
+        prompt: usize,
+    },
+    /// A prompt is as long as the model's longest sequence, or longer.
+    #[error("prompt {prompt} has {tokens} tokens, but the model's sequences end at {max_position_embeddings}")]
+    PromptTooLong {
+        /// Index of the prompt.
+        prompt: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// `max_position_embeddings`.
+        max_position_embeddings: usize,
+    },
+    /// A token is not in the vocabulary.
+    #[error("prompt {prompt} has token {token}, but the vocabulary ends at {vocab_size}")]
+    TokenOutOfRange {
+        /// Index of the prompt.
+        prompt: usize,
+        /// The token.
+        token: u32,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// A setting is out of range.
+    #[error("`{setting}` must be {expected}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+}
+
+/// Some of the completions of one prompt.
+#[derive(Debug, Clone)]
+struct Task {
+    prompt: usize,
+    completions: std::ops::Range<usize>,
+}
+
+/// Completes every prompt `num_generations` times: one list of completions a prompt, in order.
+///
+/// # Errors
+/// [`GenerateError`] for a prompt or a setting that cannot be used.
+pub fn generate<K: Kernels>(
+    decoder: &Decoder<K>,
+    lora: Option<&LoraWeights<K>>,
+    prompts: &[PromptRequest<'_>],
+    num_generations: usize,
+    options: &GenerateOptions<'_>,
+) -> Result<Vec<Vec<Generated>>, GenerateError> {
+    check(decoder, prompts, options)?;
+    let threads = rayon::current_num_threads();
+    // Few prompts are split over threads by completion; each thread then runs the prompt itself.
+    let parts = threads.div_ceil(prompts.len().max(1)).clamp(1, num_generations.max(1));
+    let tasks: VecDeque<Task> = (0..prompts.len())
+        .flat_map(|prompt| {
+            (0..parts).map(move |p| Task {
+                prompt,
+                completions: num_generations * p / parts..num_generations * (p + 1) / parts,
+            })
+        })
+        .collect();
+    let workers = threads.min(tasks.len()).max(1);
+    let share = (prompts.len() * num_generations).div_ceil(workers).clamp(1, options.max_batch.max(1));
+    let queue = Mutex::new(tasks);
+    let finished: Vec<Vec<(usize, usize, Generated)>> = (0..workers)
+        .into_par_iter()
+        .map(|_| worker::run(decoder, lora, prompts, options, &queue, share, &mut |_, _| {}))
+        .collect();
+    let mut out: Vec<Vec<Option<Generated>>> = vec![vec![None; num_generations]; prompts.len()];
+    for (prompt, completion, generated) in finished.into_iter().flatten() {
+        out[prompt][completion] = Some(generated);
+    }
+    Ok(out.into_iter().map(|row| row.into_iter().flatten().collect()).collect())
+}
+
+/// Completes one prompt once, calling `on_token` with every token as it is drawn.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_streaming<K: Kernels>(
+    decoder: &Decoder<K>,
+    lora: Option<&LoraWeights<K>>,
+    prompt: PromptRequest<'_>,
+    options: &GenerateOptions<'_>,
+    mut on_token: impl FnMut(u32),
+) -> Result<Generated, GenerateError> {
+    check(decoder, &[prompt], options)?;
+    let queue = Mutex::new(VecDeque::from([Task { prompt: 0, completions: 0..1 }]));
+    let mut done = worker::run(decoder, lora, &[prompt], options, &queue, 1, &mut |_, token| on_token(token));
+    Ok(done.pop().expect("one task gives one completion").2)
+}
+
+fn check<K: Kernels>(
+    decoder: &Decoder<K>,
+    prompts: &[PromptRequest<'_>],
+    options: &GenerateOptions<'_>,
+) -> Result<(), GenerateError> {
+    if let Some((setting, expected)) = options.sampling.problem() {
+        return Err(GenerateError::Setting { setting, expected });
+    }
+    if options.max_new_tokens == 0 {
+        return Err(GenerateError::Setting { setting: "max_new_tokens", expected: "at least 1" });
+    }
+    let (longest, vocab_size) = (decoder.config().max_position_embeddings, decoder.config().vocab_size);
+    for (prompt, request) in prompts.iter().enumerate() {
+        let tokens = request.tokens.len();
+        if tokens == 0 {
+            return Err(GenerateError::EmptyPrompt { prompt });
+        }
+        if tokens >= longest {
+            return Err(GenerateError::PromptTooLong { prompt, tokens, max_position_embeddings: longest });
+        }
+        if let Some(token) = request.tokens.iter().find(|t| **t as usize >= vocab_size) {
+            return Err(GenerateError::TokenOutOfRange { prompt, token: *token, vocab_size });
+        }
+    }
+    Ok(())
+}
