@@ -131,7 +131,13 @@ impl Tokenizer {
 
     fn new(bytes: &[u8], path: PathBuf, config: TokenizerConfig) -> Result<Self> {
         let failed = |source| Error::Tokenizer { path: path.clone(), action: "read the tokenizer", source };
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(failed)?;
+        // tokenizers 0.23 panics where a decoder or a normalizer is not what it should be, so damage is looked for first,
+        // and a file that is JSON but no tokenizer must not end the process either.
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
+            .map_err(|source| Error::Json { path: path.clone(), source })?;
+        let mut inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes))
+            .unwrap_or_else(|_| Err("its normalizer or decoder is not a known one".into()))
+            .map_err(failed)?;
         inner.with_truncation(None).map_err(failed)?;
         inner.with_padding(None);
         if let ModelWrapper::BPE(model) = inner.get_model()
