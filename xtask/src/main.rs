@@ -1,3 +1,35 @@
-//! Workspace tasks.
+//! Workspace tasks: `cargo xtask --help`.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use xtask::{bench, ci, release, test};
+
+/// Tasks of the workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run every test of every crate.
+    Test(test::Arguments),
+    /// Run every check, cheapest first.
+    Ci(ci::Arguments),
+    /// Run a benchmark.
+    Bench(bench::Arguments),
+    /// Show or rehearse a release, in the order of the dependency graph.
+    Release(release::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Test(arguments) => test::run(&arguments).map(drop),
+        Task::Ci(arguments) => ci::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::Release(arguments) => release::run(&arguments),
+    }
+}

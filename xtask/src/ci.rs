@@ -1,0 +1,107 @@
+//! `cargo xtask ci`: every check, cheapest first.
+
+use std::env;
+use std::time::Instant;
+
+use anyhow::bail;
+
+use crate::command::{self, cargo, has_cargo};
+use crate::{graph, test};
+
+/// Options of `cargo xtask ci`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    test: test::Arguments,
+    /// Fail where a check would be skipped because its tool or data is not here.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Runs formatting, dependency rules, lints, each crate and feature alone, documentation and all tests, then repeats the
+/// closing lines of the tests.
+///
+/// Everything uses one target directory and the development profile, so that third-party crates are compiled once for
+/// checking and once for testing.
+///
+/// # Errors
+/// At the first check that fails.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let timer = Timer::start();
+    command::run(&mut cargo(["fmt", "--all", "--check"]))?;
+    timer.lap("formatting");
+    dependency_rules(arguments.strict)?;
+    timer.lap("dependency rules");
+    command::run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    timer.lap("lints");
+    each_crate_alone()?;
+    timer.lap("each crate and feature alone");
+    let flags = env::var("RUSTDOCFLAGS").unwrap_or_default();
+    command::run(
+        cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", format!("{flags} -D warnings").trim()),
+    )?;
+    timer.lap("documentation");
+    let closing = test::run(&arguments.test)?;
+    timer.lap("tests");
+    println!("every check passed; the tests closed with:");
+    for line in closing {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// Licences, sources, duplicates and advisories, by the rules of `deny.toml`.
+fn dependency_rules(strict: bool) -> anyhow::Result<()> {
+    if !has_cargo("deny") {
+        return skip(strict, "dependency rules of deny.toml: cargo-deny is not installed");
+    }
+    command::run(&mut cargo(["deny", "check", "bans", "licenses", "sources"]))?;
+    // The advisories are a repository of their own, which not every machine can reach.
+    if command::run(&mut cargo(["deny", "fetch", "db"])).is_err() {
+        return skip(strict, "advisories: their database could not be fetched");
+    }
+    command::run(&mut cargo(["deny", "check", "--disable-fetch", "advisories"]))
+}
+
+fn skip(strict: bool, what: &str) -> anyhow::Result<()> {
+    if strict {
+        bail!("not checked: {what}");
+    }
+    println!("skipped: {what}");
+    Ok(())
+}
+
+/// A build of the whole workspace unifies features and hides what a crate forgot to ask for.
+fn each_crate_alone() -> anyhow::Result<()> {
+    for package in graph::packages()?.values() {
+        command::run(&mut cargo(["check", "--package", &package.name]))?;
+        command::run(&mut cargo(["check", "--package", &package.name, "--no-default-features"]))?;
+        for feature in &package.features {
+            command::run(&mut cargo([
+                "check",
+                "--package",
+                &package.name,
+                "--no-default-features",
+                "--features",
+                feature,
+            ]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says how long each check took.
+struct Timer {
+    last: std::cell::Cell<Instant>,
+}
+
+impl Timer {
+    fn start() -> Self {
+        Self { last: std::cell::Cell::new(Instant::now()) }
+    }
+
+    fn lap(&self, what: &str) {
+        let seconds = self.last.replace(Instant::now()).elapsed().as_secs_f64();
+        println!("ok: {what} ({seconds:.0} s)");
+    }
+}

@@ -1,0 +1,10 @@
+//! The tasks behind `cargo xtask`, one file each, and what they and the layering tests ask Cargo.
+
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod ci;
+pub mod command;
+pub mod graph;
+pub mod release;
+pub mod test;

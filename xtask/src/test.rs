@@ -1,0 +1,67 @@
+//! `cargo xtask test`: every test of every crate.
+
+use std::env;
+use std::path::PathBuf;
+
+use crate::command::{cargo, has_cargo, root, run_keeping};
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Arguments {
+    /// Use Cargo's own test runner even where nextest is installed.
+    #[arg(long)]
+    plain: bool,
+}
+
+/// Runs all tests; returns the runner's closing lines.
+///
+/// With cargo-nextest, documentation tests run first (nextest does not know them), so that its summary comes last.
+///
+/// # Errors
+/// If a test fails or does not build.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
+    for missing in missing() {
+        println!("skipped: {missing}");
+    }
+    if arguments.plain || !has_cargo("nextest") {
+        return run_keeping(&mut cargo(["test", "--workspace"]), is_closing);
+    }
+    let mut closing = run_keeping(&mut cargo(["test", "--workspace", "--doc"]), is_closing)?;
+    closing.extend(run_keeping(&mut cargo(["nextest", "run", "--workspace"]), is_closing)?);
+    Ok(closing)
+}
+
+/// What is not here and is therefore not tested. The tests find out for themselves; this says so in one place.
+fn missing() -> Vec<String> {
+    let shared = env::var_os("KRYSTAL_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let mut missing = Vec::new();
+    for (folder, what) in [
+        ("fixtures/hf", "comparisons with transformers and peft"),
+        ("fixtures/grpo", "comparisons with TRL and torch"),
+        ("data/gsm8k", "tests on GSM8K"),
+    ] {
+        if !shared.join(folder).is_dir() {
+            missing.push(format!("{what}: no {folder} in the folder that KRYSTAL_SHARED names (default ../shared)"));
+        }
+    }
+    if !has_cargo("nextest") {
+        missing.push("parallel test binaries: cargo-nextest is not installed, Cargo's own runner is used".to_owned());
+    }
+    missing
+}
+
+fn is_closing(line: &str) -> bool {
+    line.starts_with("test result:") || line.starts_with("Summary [")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_recognised() {
+        assert!(is_closing("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"));
+        assert!(is_closing("Summary [   0.512s] 41 tests run: 41 passed, 0 skipped"));
+        assert!(!is_closing("test results_are_written ... ok"));
+    }
+}
