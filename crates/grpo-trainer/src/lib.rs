@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod data;
+#[cfg(feature = "lm")]
+pub mod lm;
 pub mod policy;
 pub mod reward;

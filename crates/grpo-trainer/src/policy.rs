@@ -4,29 +4,7 @@
 
 use std::fmt;
 
-/// How tokens are drawn.
-///
-/// Log-probabilities are always those of the model under `temperature`; `top_k`, `top_p`, `min_p` and
-/// `repetition_penalty` shape the draw alone, as in TRL 1.16.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampling {
-    /// Softmax temperature, > 0 for sampling; 0 means greedy.
-    pub temperature: f32,
-    /// Keep the `top_k` most likely tokens; 0 keeps all.
-    pub top_k: usize,
-    /// Keep the smallest set of tokens whose probability reaches `top_p`, in (0, 1]; 1 keeps all.
-    pub top_p: f32,
-    /// Drop tokens less likely than `min_p` times the likeliest, in [0, 1]; 0 drops none.
-    pub min_p: f32,
-    /// Divide positive (multiply negative) logits of tokens already seen by this, > 0; 1 changes nothing.
-    pub repetition_penalty: f32,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 }
-    }
-}
+pub use krystal_math::sampling::Sampling;
 
 /// One prompt to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]

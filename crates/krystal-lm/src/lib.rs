@@ -29,10 +29,12 @@ pub use tokenizer::{TokenStream, Tokenizer, copy_tokenizer_files};
 pub mod decoder;
 pub mod generate;
 pub mod kernels;
+pub mod language_model;
 pub mod lora;
 
-pub use decoder::{Decoder, Gradients, Group, Keep, Projection, Scores, Tape, TokenBatch, Trainable};
+pub use decoder::{CompletionScores, Decoder, Gradients, GroupTape, Tensor, initial_tensors, Group, Keep, Projection, Scores, Tape, TokenBatch, Trainable};
 pub use generate::{
     Finish, GenerateError, GenerateOptions, Generated, PromptRequest, StopStrings, generate, generate_streaming,
 };
+pub use language_model::{LanguageModel, decoder_from, save_language_model};
 pub use lora::{LoraWeights, module_shapes};

@@ -49,6 +49,7 @@ pub(crate) enum Slots {
 pub struct Gradients<K: Kernels> {
     pub(crate) slots: Slots,
     pub(crate) names: Vec<String>,
+    lengths: Vec<usize>,
     pub(crate) buffers: Vec<K::Buffer>,
 }
 
@@ -56,7 +57,7 @@ impl<K: Kernels> Gradients<K> {
     /// Zero gradients of an adapter's factors, in the adapter's order: `A (r, k)`, then `B` **transposed** `(r, n)`, of each
     /// module.
     pub fn lora(kernels: &K, config: &ModelConfig, lora: &LoraWeights<K>) -> Self {
-        let mut gradients = Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), buffers: Vec::new() };
+        let mut gradients = Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), lengths: Vec::new(), buffers: Vec::new() };
         let mut slots = vec![[None; 7]; config.num_hidden_layers];
         for (layer, slots) in slots.iter_mut().enumerate() {
             for projection in Projection::ALL {
@@ -74,7 +75,7 @@ impl<K: Kernels> Gradients<K> {
 
     /// Zero gradients of every weight, in the order of [`Decoder::from_tensors`](super::Decoder::from_tensors)'s requests.
     pub fn all(kernels: &K, config: &ModelConfig) -> Self {
-        let mut g = Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), buffers: Vec::new() };
+        let mut g = Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), lengths: Vec::new(), buffers: Vec::new() };
         let hidden = config.hidden_size;
         let embedding = g.push(kernels, "model.embed_tokens.weight".to_owned(), config.vocab_size * hidden);
         let layers = (0..config.num_hidden_layers)
@@ -107,6 +108,7 @@ impl<K: Kernels> Gradients<K> {
 
     fn push(&mut self, kernels: &K, name: String, len: usize) -> usize {
         self.names.push(name);
+        self.lengths.push(len);
         self.buffers.push(kernels.zeros(len));
         self.buffers.len() - 1
     }
@@ -127,6 +129,21 @@ impl<K: Kernels> Gradients<K> {
     /// Gradient of tensor `i`; for `B` of an adapter it is transposed, `(r, n)`.
     pub fn values(&self, kernels: &K, i: usize) -> Vec<f32> {
         kernels.download(&self.buffers[i])
+    }
+
+    /// Bytes of all gradients.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lengths.iter().sum::<usize>() * size_of::<f32>()
+    }
+
+    /// Zeros for the same tensors.
+    pub fn zeros_like(&self, kernels: &K) -> Self {
+        Self {
+            slots: self.slots.clone(),
+            names: self.names.clone(),
+            lengths: self.lengths.clone(),
+            buffers: self.lengths.iter().map(|len| kernels.zeros(*len)).collect(),
+        }
     }
 
     /// Adds another set of gradients of the same tensors.

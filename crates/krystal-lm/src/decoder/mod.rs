@@ -4,7 +4,9 @@
 
 mod batch;
 mod block;
+mod chunk;
 mod gradient;
+mod initial;
 mod projection;
 mod rope;
 mod score;
@@ -17,7 +19,9 @@ use crate::kernels::{AttentionShape, Kernels, RopeTable, cpu::Cpu};
 
 pub use batch::{Group, TokenBatch};
 pub(crate) use block::{Activations, Adapted, Saved};
+pub use chunk::{CompletionScores, GroupTape};
 pub use gradient::{Gradients, Trainable};
+pub use initial::{Tensor, initial_tensors};
 pub use projection::Projection;
 pub use score::{Keep, Scores, Tape};
 pub(crate) use weights::LayerWeights;
