@@ -32,13 +32,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     timer.lap("formatting");
     dependency_rules(arguments.strict)?;
     timer.lap("dependency rules");
-    command::run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    let selection = arguments.test.selection();
+    command::run(cargo(["clippy"]).args(&selection).args(["--all-targets", "--", "-D", "warnings"]))?;
     timer.lap("lints");
-    each_crate_alone()?;
+    each_crate_alone(&arguments.test.packages)?;
     timer.lap("each crate and feature alone");
     let flags = env::var("RUSTDOCFLAGS").unwrap_or_default();
     command::run(
-        cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", format!("{flags} -D warnings").trim()),
+        cargo(["doc", "--no-deps"]).args(&selection).env("RUSTDOCFLAGS", format!("{flags} -D warnings").trim()),
     )?;
     timer.lap("documentation");
     let closing = test::run(&arguments.test)?;
@@ -60,7 +61,7 @@ fn dependency_rules(strict: bool) -> anyhow::Result<()> {
     if command::run(&mut cargo(["deny", "fetch", "db"])).is_err() {
         return skip(strict, "advisories: their database could not be fetched");
     }
-    command::run(&mut cargo(["deny", "check", "--disable-fetch", "advisories"]))
+    command::run(&mut cargo(["deny", "--offline", "check", "advisories"]))
 }
 
 fn skip(strict: bool, what: &str) -> anyhow::Result<()> {
@@ -72,8 +73,9 @@ fn skip(strict: bool, what: &str) -> anyhow::Result<()> {
 }
 
 /// A build of the whole workspace unifies features and hides what a crate forgot to ask for.
-fn each_crate_alone() -> anyhow::Result<()> {
-    for package in graph::packages()?.values() {
+fn each_crate_alone(chosen: &[String]) -> anyhow::Result<()> {
+    let packages = graph::packages()?;
+    for package in packages.values().filter(|package| chosen.is_empty() || chosen.contains(&package.name)) {
         command::run(&mut cargo(["check", "--package", &package.name]))?;
         command::run(&mut cargo(["check", "--package", &package.name, "--no-default-features"]))?;
         for feature in &package.features {

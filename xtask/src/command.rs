@@ -78,7 +78,7 @@ pub fn run_keeping(command: &mut Command, keep: fn(&str) -> bool) -> anyhow::Res
         .spawn()
         .with_context(|| format!("`{typed}` could not be started"))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let mut kept = std::thread::scope(|scope| -> anyhow::Result<Vec<String>> {
+    let kept = std::thread::scope(|scope| -> anyhow::Result<Vec<String>> {
         let errors = scope.spawn(|| stderr.map_or_else(|| Ok(Vec::new()), |pipe| tee(pipe, std::io::stderr(), keep)));
         let mut kept = stdout.map_or_else(|| Ok(Vec::new()), |pipe| tee(pipe, std::io::stdout(), keep))?;
         match errors.join() {
@@ -91,7 +91,6 @@ pub fn run_keeping(command: &mut Command, keep: fn(&str) -> bool) -> anyhow::Res
     if !status.success() {
         bail!("`{typed}` failed: {status}");
     }
-    kept.dedup();
     Ok(kept)
 }
 

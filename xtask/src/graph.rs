@@ -77,20 +77,25 @@ fn read(package: &Value) -> anyhow::Result<Package> {
 }
 
 /// Names of all packages, ours and others', that the crate called `name` needs to run, itself included, not looking behind
-/// those in `pruned`.
+/// those in `pruned`, which need not be among them.
 ///
 /// # Errors
 /// If Cargo fails.
 pub fn closure(name: &str, features: &[&str], pruned: &[&str]) -> anyhow::Result<BTreeSet<String>> {
-    let mut command = cargo(["tree", "--package", name, "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
-    if !features.is_empty() {
-        command.args(["--features", &features.join(",")]);
-    }
-    for pruned in pruned {
-        command.args(["--prune", pruned]);
-    }
-    let text = output(&mut command)?;
-    Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+    let tree = |pruned: &[&str]| -> anyhow::Result<BTreeSet<String>> {
+        let mut command =
+            cargo(["tree", "--package", name, "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+        if !features.is_empty() {
+            command.args(["--features", &features.join(",")]);
+        }
+        command.args(pruned.iter().flat_map(|pruned| ["--prune", pruned]));
+        let text = output(&mut command)?;
+        Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+    };
+    let all = tree(&[])?;
+    // Cargo refuses to prune what is not there.
+    let pruned: Vec<&str> = pruned.iter().copied().filter(|pruned| all.contains(*pruned)).collect();
+    if pruned.is_empty() { Ok(all) } else { tree(&pruned) }
 }
 
 /// The published crates, each after those it depends on.

@@ -7,10 +7,25 @@ use crate::command::{cargo, has_cargo, root, run_keeping};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Clone, Default, clap::Args)]
+// Flattened into the options of `ci`, whose group has the same name.
+#[group(skip)]
 pub struct Arguments {
     /// Use Cargo's own test runner even where nextest is installed.
     #[arg(long)]
     plain: bool,
+    /// Only these crates instead of all.
+    #[arg(long = "package", short, value_name = "CRATE")]
+    pub packages: Vec<String>,
+}
+
+impl Arguments {
+    /// How to name the chosen crates to Cargo.
+    pub fn selection(&self) -> Vec<&str> {
+        if self.packages.is_empty() {
+            return vec!["--workspace"];
+        }
+        self.packages.iter().flat_map(|name| ["--package", name]).collect()
+    }
 }
 
 /// Runs all tests; returns the runner's closing lines.
@@ -24,10 +39,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
         println!("skipped: {missing}");
     }
     if arguments.plain || !has_cargo("nextest") {
-        return run_keeping(&mut cargo(["test", "--workspace"]), is_closing);
+        return run_keeping(cargo(["test"]).args(arguments.selection()), is_closing);
     }
-    let mut closing = run_keeping(&mut cargo(["test", "--workspace", "--doc"]), is_closing)?;
-    closing.extend(run_keeping(&mut cargo(["nextest", "run", "--workspace"]), is_closing)?);
+    let mut closing = run_keeping(cargo(["test", "--doc"]).args(arguments.selection()), is_closing)?;
+    closing.extend(run_keeping(cargo(["nextest", "run"]).args(arguments.selection()), is_closing)?);
     Ok(closing)
 }
 
@@ -63,5 +78,12 @@ mod tests {
         assert!(is_closing("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"));
         assert!(is_closing("Summary [   0.512s] 41 tests run: 41 passed, 0 skipped"));
         assert!(!is_closing("test results_are_written ... ok"));
+    }
+
+    #[test]
+    fn all_crates_are_chosen_unless_some_are_named() {
+        assert_eq!(Arguments::default().selection(), ["--workspace"]);
+        let arguments = Arguments { packages: vec!["a".to_owned(), "b".to_owned()], ..Arguments::default() };
+        assert_eq!(arguments.selection(), ["--package", "a", "--package", "b"]);
     }
 }
