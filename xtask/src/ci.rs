@@ -56,7 +56,7 @@ fn dependency_rules(strict: bool) -> anyhow::Result<()> {
     if !has_cargo("deny") {
         return skip(strict, "dependency rules of deny.toml: cargo-deny is not installed");
     }
-    command::run(&mut cargo(["deny", "check", "bans", "licenses", "sources"]))?;
+    command::run(&mut cargo(["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))?;
     // The advisories are a repository of their own, which not every machine can reach.
     if command::run(&mut cargo(["deny", "fetch", "db"])).is_err() {
         return skip(strict, "advisories: their database could not be fetched");
