@@ -111,7 +111,12 @@ pub fn decoder_from(config: ModelConfig, tensors: &[Tensor]) -> Result<Decoder<C
 ///
 /// # Errors
 /// When writing fails, or the tensors are not those of the configuration.
-pub fn save_language_model(directory: &Path, config: &ModelConfig, tensors: &[Tensor], tokenizer: &Tokenizer) -> Result<()> {
+pub fn save_language_model(
+    directory: &Path,
+    config: &ModelConfig,
+    tensors: &[Tensor],
+    tokenizer: &Tokenizer,
+) -> Result<()> {
     save_model(directory, config, tensors.iter().map(|t| (t.name.clone(), t.shape.clone(), t.values.as_slice())))?;
     tokenizer.save(directory)
 }

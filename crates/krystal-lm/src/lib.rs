@@ -32,7 +32,10 @@ pub mod kernels;
 pub mod language_model;
 pub mod lora;
 
-pub use decoder::{CompletionScores, Decoder, Gradients, GroupTape, Tensor, initial_tensors, Group, Keep, Projection, Scores, Tape, TokenBatch, Trainable};
+pub use decoder::{
+    CompletionScores, Decoder, Gradients, Group, GroupTape, Keep, Projection, Scores, Tape, Tensor, TokenBatch,
+    Trainable, initial_tensors,
+};
 pub use generate::{
     Finish, GenerateError, GenerateOptions, Generated, PromptRequest, StopStrings, generate, generate_streaming,
 };

@@ -42,7 +42,9 @@ fn cut<'a>(groups: &[Group<'a>]) -> Vec<Vec<Group<'a>>> {
                 rows = 0;
             }
             rows += completion.len() - 1 + if open.is_none() { group.prompt.len() } else { 0 };
-            open.get_or_insert_with(|| Group { prompt: group.prompt, completions: Vec::new() }).completions.push(completion);
+            open.get_or_insert_with(|| Group { prompt: group.prompt, completions: Vec::new() })
+                .completions
+                .push(completion);
         }
         if let (Some(group), Some(chunk)) = (open, chunks.last_mut()) {
             chunk.push(group);
@@ -88,8 +90,14 @@ pub struct CompletionScores {
 
 impl<K: Kernels> Decoder<K> {
     /// Log-probability and entropy of every completion token of `groups` under `softmax(logits / temperature)`.
-    pub fn score_groups(&self, lora: Option<&LoraWeights<K>>, groups: &[Group<'_>], temperature: f32) -> CompletionScores {
-        let scores = cut(groups).par_iter().map(|chunk| self.score(lora, &TokenBatch::new(chunk), temperature)).collect();
+    pub fn score_groups(
+        &self,
+        lora: Option<&LoraWeights<K>>,
+        groups: &[Group<'_>],
+        temperature: f32,
+    ) -> CompletionScores {
+        let scores =
+            cut(groups).par_iter().map(|chunk| self.score(lora, &TokenBatch::new(chunk), temperature)).collect();
         let (scores, lengths) = (join(scores), lengths_of(groups));
         CompletionScores { log_probs: pieces(&scores.log_probs, &lengths), entropy: pieces(&scores.entropy, &lengths) }
     }
@@ -107,8 +115,10 @@ impl<K: Kernels> Decoder<K> {
         let (scores, chunks): (Vec<Scores>, Vec<Tape<K>>) =
             cuts.par_iter().map(|chunk| self.forward(lora, TokenBatch::new(chunk), temperature, keep)).unzip();
         let (scores, lengths) = (join(scores), lengths_of(groups));
-        let out =
-            CompletionScores { log_probs: pieces(&scores.log_probs, &lengths), entropy: pieces(&scores.entropy, &lengths) };
+        let out = CompletionScores {
+            log_probs: pieces(&scores.log_probs, &lengths),
+            entropy: pieces(&scores.entropy, &lengths),
+        };
         (out, GroupTape { chunks, lengths, counts })
     }
 
@@ -184,7 +194,10 @@ mod tests {
         for chunk in &chunks {
             let rows: usize = chunk.iter().map(Group::rows).sum();
             let completions: usize = chunk.iter().map(|g| g.completions.len()).sum();
-            assert!(completions > 0 && (rows <= CHUNK_ROWS || completions == 1), "{rows} rows, {completions} completions");
+            assert!(
+                completions > 0 && (rows <= CHUNK_ROWS || completions == 1),
+                "{rows} rows, {completions} completions"
+            );
         }
     }
 }

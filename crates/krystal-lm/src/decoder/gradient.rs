@@ -57,7 +57,8 @@ impl<K: Kernels> Gradients<K> {
     /// Zero gradients of an adapter's factors, in the adapter's order: `A (r, k)`, then `B` **transposed** `(r, n)`, of each
     /// module.
     pub fn lora(kernels: &K, config: &ModelConfig, lora: &LoraWeights<K>) -> Self {
-        let mut gradients = Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), lengths: Vec::new(), buffers: Vec::new() };
+        let mut gradients =
+            Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), lengths: Vec::new(), buffers: Vec::new() };
         let mut slots = vec![[None; 7]; config.num_hidden_layers];
         for (layer, slots) in slots.iter_mut().enumerate() {
             for projection in Projection::ALL {
@@ -75,7 +76,8 @@ impl<K: Kernels> Gradients<K> {
 
     /// Zero gradients of every weight, in the order of [`Decoder::from_tensors`](super::Decoder::from_tensors)'s requests.
     pub fn all(kernels: &K, config: &ModelConfig) -> Self {
-        let mut g = Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), lengths: Vec::new(), buffers: Vec::new() };
+        let mut g =
+            Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), lengths: Vec::new(), buffers: Vec::new() };
         let hidden = config.hidden_size;
         let embedding = g.push(kernels, "model.embed_tokens.weight".to_owned(), config.vocab_size * hidden);
         let layers = (0..config.num_hidden_layers)

@@ -140,32 +140,48 @@ multiversion! {
     }
 }
 
+/// What turns a row of logits into its gradient.
+#[derive(Debug, Clone, Copy)]
+struct LogitGradient {
+    inverse_temperature: f32,
+    log_sum_exp: f32,
+    entropy: f32,
+    w_log_prob: f32,
+    w_entropy: f32,
+}
+
+impl LogitGradient {
+    #[inline(always)]
+    fn apply(self, z: [f32; LANES]) -> [f32; LANES] {
+        let mut log_p = [0.0; LANES];
+        for l in 0..LANES {
+            log_p[l] = z[l] * self.inverse_temperature - self.log_sum_exp;
+        }
+        let p = exp(log_p);
+        let mut out = [0.0; LANES];
+        for l in 0..LANES {
+            let slope = self.w_entropy.mul_add(log_p[l] + self.entropy, self.w_log_prob);
+            out[l] = -p[l] * slope * self.inverse_temperature;
+        }
+        out
+    }
+}
+
 multiversion! {
-    /// Turns a chunk of logits into `dL / dlogits` in place.
+    /// Turns a chunk of logits into `dL / dlogits` in place, but for the target's own term.
     ///
     /// With `p` the softmax of `z = logit / T`: `dlog_prob/dz_v = [v = target] - p_v`, `dH/dz_v = -p_v (log p_v + H)`.
-    fn logit_gradient(logits: &mut [f32], inverse_temperature: f32, log_sum_exp: f32, entropy: f32, w_log_prob: f32, w_entropy: f32) {
-        let gradient = |z: [f32; LANES]| {
-            let mut log_p = [0.0; LANES];
-            for l in 0..LANES {
-                log_p[l] = z[l] * inverse_temperature - log_sum_exp;
-            }
-            let p = exp(log_p);
-            let mut out = [0.0; LANES];
-            for l in 0..LANES {
-                let slope = w_entropy.mul_add(log_p[l] + entropy, w_log_prob);
-                out[l] = -p[l] * slope * inverse_temperature;
-            }
-            out
-        };
+    fn logit_gradient(logits: &mut [f32], gradient: LogitGradient) {
         let (whole, rest) = logits.as_chunks_mut::<LANES>();
         for z in whole {
-            *z = gradient(*z);
+            *z = gradient.apply(*z);
         }
-        let mut tail = [0.0; LANES];
-        tail[..rest.len()].copy_from_slice(rest);
-        let tail = gradient(tail);
-        rest.copy_from_slice(&tail[..rest.len()]);
+        if !rest.is_empty() {
+            let mut tail = [0.0; LANES];
+            tail[..rest.len()].copy_from_slice(rest);
+            let tail = gradient.apply(tail);
+            rest.copy_from_slice(&tail[..rest.len()]);
+        }
     }
 }
 
@@ -231,15 +247,14 @@ pub(super) fn backward(
             chunk_logits(hidden, targets.len(), head, first, width, logits);
             for (r, row) in logits.chunks_exact_mut(width).enumerate() {
                 let i = block * ROWS + r;
-                let w_entropy = weights.entropy.get(i).copied().unwrap_or(0.0);
-                logit_gradient(
-                    row,
-                    inverse,
-                    forward.log_sum_exp[i],
-                    forward.entropy[i],
-                    weights.log_prob[i],
-                    w_entropy,
-                );
+                let gradient = LogitGradient {
+                    inverse_temperature: inverse,
+                    log_sum_exp: forward.log_sum_exp[i],
+                    entropy: forward.entropy[i],
+                    w_log_prob: weights.log_prob[i],
+                    w_entropy: weights.entropy.get(i).copied().unwrap_or(0.0),
+                };
+                logit_gradient(row, gradient);
                 if let Some(slot) = (targets[r] as usize).checked_sub(first).and_then(|t| row.get_mut(t)) {
                     *slot += weights.log_prob[i] * inverse;
                 }
