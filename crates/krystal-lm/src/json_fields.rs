@@ -77,10 +77,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A finite number above 0.
+    /// A finite number above 0. A NaN does not get here: JSON has none.
     pub(crate) fn positive(&mut self, name: &'static str) -> Result<Option<f64>> {
         match self.number(name)? {
-            Some(number) if !(number > 0.0) => Err(self.invalid(name, "a number above 0", &self.map[name])),
+            Some(number) if number <= 0.0 => Err(self.invalid(name, "a number above 0", &self.map[name])),
             number => Ok(number),
         }
     }

@@ -71,6 +71,9 @@ impl Tokenizer {
     /// `<unk>` 2; then come `specials`, further special tokens; then the characters of `alphabet` in order. Any other
     /// character becomes `<unk>`.
     ///
+    /// Such a model should not be of `model_type` `qwen2` if transformers 5 is to load it by `AutoTokenizer`, which gives
+    /// qwen2 folders Qwen's own pre-tokenizer whatever their `tokenizer.json` says.
+    ///
     /// # Errors
     /// [`Error::InvalidAlphabet`] where two tokens are the same or a special token is empty.
     pub fn characters(alphabet: &str, specials: &[&str]) -> Result<Self> {

@@ -44,8 +44,8 @@ fn the_fixtures_give_the_recorded_text() -> TestResult {
     Ok(())
 }
 
-// The expected texts below are those of transformers 5.23 with jinja2 3.1; tools/check_model_folder.py renders the same
-// templates (`chat_constructs`) with Python and compares.
+// The rendered texts of constructs.txt are those of transformers 5.23; `tools/check_model_folder.py templates` renders the
+// templates with Python and compares.
 #[test]
 fn the_constructs_of_real_templates_render_as_in_python() -> TestResult {
     let cases: Vec<(String, String)> = include_str!("constructs.txt")
