@@ -13,18 +13,23 @@ use crate::tokenizer_config::TokenizerConfig;
 
 mod date;
 mod python_json;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use date::Date;
+use source::AdaptedSource;
 
 const NAME: &str = "chat_template";
 
 /// A chat template, rendered as transformers renders it: blocks trimmed on both sides, Python's string methods, `tojson`
 /// like Python's `json.dumps`, `raise_exception`, loop controls.
+///
+/// Known to differ: a float written without `tojson` below 1e-4 or from 1e16 on has all its digits or another exponent.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: AdaptedSource,
     path: PathBuf,
     /// `bos_token` and its like, which templates write out.
     special: Vec<(&'static str, String)>,
@@ -90,7 +95,8 @@ impl ChatTemplate {
     /// [`Error::Template`] with the line.
     pub fn new(source: &str, origin: PathBuf, special: Vec<(&'static str, String)>) -> Result<Self> {
         let mut environment = Environment::new();
-        let failed = |error| template_error(&origin, error);
+        let source = AdaptedSource::new(source);
+        let failed = |error| template_error(&origin, &source, error);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
         environment.set_syntax(syntax);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -101,8 +107,8 @@ impl ChatTemplate {
                 Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("the template says: {message}")))
             },
         );
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(failed)?;
-        Ok(Self { environment, path: origin, special })
+        environment.add_template_owned(NAME, source.text.clone()).map_err(failed)?;
+        Ok(Self { environment, source, path: origin, special })
     }
 
     /// The text of a conversation. Messages are objects with `role`, `content` and whatever else the template reads.
@@ -131,16 +137,21 @@ impl ChatTemplate {
         self.environment
             .get_template(NAME)
             .and_then(|template| template.render(Value::from_pairs(context)))
-            .map_err(|error| template_error(&self.path, error))
+            .map_err(|error| template_error(&self.path, &self.source, error))
     }
 }
 
-fn template_error(path: &Path, error: minijinja::Error) -> Error {
+fn template_error(path: &Path, source: &AdaptedSource, error: minijinja::Error) -> Error {
     let detail = match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
     };
-    Error::Template { path: path.to_owned(), line: error.line().unwrap_or(1), detail, source: Box::new(error) }
+    Error::Template {
+        path: path.to_owned(),
+        line: source.original_line(error.line().unwrap_or(1)),
+        detail,
+        source: Box::new(error),
+    }
 }
 
 fn to_template(value: &Json) -> Value {
@@ -158,31 +169,4 @@ fn to_template(value: &Json) -> Value {
             Value::from_pairs(fields.iter().map(|(name, value)| (name.as_str(), to_template(value))))
         }
     }
-}
-
-/// `{% generation %}...{% endgeneration %}` marks what the assistant wrote and renders as its content: the tags become
-/// `{% if true %}` and `{% endif %}`, on the same lines.
-fn without_generation_tags(source: &str) -> String {
-    let mut text = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at + 2);
-        text.push_str(before);
-        let body = tag.trim_start_matches(['-', '+']).trim_start();
-        let (head, replaced) = tag.split_at(tag.len() - body.len());
-        let replacement = [("generation", "if true"), ("endgeneration", "endif")].into_iter().find_map(|(word, by)| {
-            let after = replaced.strip_prefix(word)?;
-            after.trim_start().trim_start_matches(['-', '+']).starts_with("%}").then_some((by, after))
-        });
-        rest = match replacement {
-            Some((by, after)) => {
-                text.push_str(head);
-                text.push_str(by);
-                after
-            }
-            None => tag,
-        };
-    }
-    text.push_str(rest);
-    text
 }

@@ -42,7 +42,7 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     options.assert_all_used()?;
     let mut text = String::new();
     style.write(value, 0, &mut text)?;
-    Ok(Value::from_safe_string(text))
+    Ok(Value::from(text))
 }
 
 impl Style {
