@@ -105,8 +105,8 @@ pub enum Error {
         /// The tensor's name.
         tensor: String,
     },
-    /// Tensors are there that the model would not use.
-    #[error("{}: {} tensors that this model does not use: {}", path.display(), tensors.len(), first_of(tensors))]
+    /// Tensors are there that the model would not use, or that the index of a sharded model does not list.
+    #[error("{}: unexpected tensors: {}", path.display(), first_of(tensors))]
     UnexpectedTensors {
         /// The folder, or the file.
         path: PathBuf,
