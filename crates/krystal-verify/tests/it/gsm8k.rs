@@ -1,0 +1,47 @@
+//! GSM8K: the labels of its own model solutions, and its reference solutions.
+
+use krystal_verify::{Answer, Gold};
+
+use crate::shared::{jsonl, text};
+
+const MODELS: [&str; 4] = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"];
+
+#[test]
+fn math_agrees_with_every_label_of_the_model_solutions() {
+    let Some(records) = jsonl("gsm8k/example_model_solutions.jsonl") else { return };
+    let (mut agreed, mut unread, mut disagreed) = (0, 0, Vec::new());
+    for (row, record) in records.iter().enumerate() {
+        let gold = Gold::read(text(record, "ground_truth")).expect("every reference is a number");
+        for model in MODELS {
+            let solution = record[model]["solution"].as_str().expect("text");
+            let answer = Answer::read(solution);
+            unread += usize::from(answer.is_err());
+            let right = answer.as_ref().is_ok_and(|answer| gold.accepts(answer));
+            if right == record[model]["is_correct"].as_bool().expect("a label") {
+                agreed += 1;
+            } else {
+                disagreed.push(format!("row {row} {model}: gold {gold}, answer {answer:?}"));
+            }
+        }
+    }
+    println!("{agreed} labels agree, {} disagree, {unread} answers could not be read", disagreed.len());
+    assert_eq!((agreed, disagreed), (5_276, Vec::new()));
+}
+
+#[test]
+fn every_reference_answer_is_read_and_equals_itself() {
+    for (file, count) in [("gsm8k/train.jsonl", 7_473), ("gsm8k/test.jsonl", 1_319)] {
+        let Some(records) = jsonl(file) else { return };
+        for (row, record) in records.iter().enumerate() {
+            let solution = text(record, "answer");
+            let gold = Gold::read(solution).unwrap_or_else(|error| panic!("{file} row {row}: {error}"));
+            let answer = Answer::read(solution).expect("what can be read as gold can be read as an answer");
+            assert!(gold.accepts(&answer), "{file} row {row}");
+            // The value itself, read independently of our parser.
+            let written = solution.rsplit("####").next().expect("a marker").trim().replace(',', "");
+            assert_eq!(gold.to_string(), written, "{file} row {row}");
+        }
+        println!("{file}: {} references", records.len());
+        assert_eq!(records.len(), count);
+    }
+}
