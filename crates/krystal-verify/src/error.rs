@@ -89,7 +89,9 @@ pub enum Error {
         stderr: String,
     },
     /// The program of a `command` reward overran its deadline several times in a row.
-    #[error("reward command `{program}` gave no reply within {seconds} s, {times} times in a row; last line on stderr: {stderr}")]
+    #[error(
+        "reward command `{program}` gave no reply within {seconds} s, {times} times in a row (does it flush its output after every line?); last line on stderr: {stderr}"
+    )]
     CommandTimeout {
         /// The program.
         program: String,

@@ -1,4 +1,4 @@
-//! Exact value of arithmetic expressions: `+ - * / ^ ! %`, parentheses, `\frac`, mixed numbers.
+//! Exact value of arithmetic expressions: `+ - * / // ^ ! %`, parentheses, `\frac`, mixed numbers.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -79,6 +79,9 @@ impl<'t> Evaluator<'t> {
                 self.at += 1;
                 let divisor = self.signed()?;
                 total = self.quotient(&total, &divisor)?;
+            } else if self.eat(&Kind::FloorDivide) {
+                let divisor = self.signed()?;
+                total = self.quotient(&total, &divisor)?.floor();
             } else {
                 return Ok(total);
             }
@@ -142,8 +145,13 @@ impl<'t> Evaluator<'t> {
     }
 
     /// `3 1/2`, `3\frac{1}{2}` and `3½` after the 3 has been read: an integer followed by a proper fraction.
+    /// Not after `* / ^`, where nobody can say what the integer belongs to: `1/2 1/2`.
     fn mixed(&mut self, whole: &BigRational) -> Result<BigRational, Unreadable> {
         let start = self.at;
+        let operator = start.checked_sub(2).map(|at| &self.tokens[at].kind);
+        if matches!(operator, Some(Kind::Times | Kind::Divide | Kind::FloorDivide | Kind::Power)) {
+            return Ok(whole.clone());
+        }
         let fraction = match (self.kind(0), self.kind(1), self.kind(2)) {
             (Some(Kind::Vulgar(numerator, denominator)), ..) => {
                 self.at += 1;
@@ -151,7 +159,10 @@ impl<'t> Evaluator<'t> {
             }
             (Some(Kind::Fraction), ..) => self.fraction()?,
             (Some(Kind::Number(numerator)), Some(Kind::Divide), Some(Kind::Number(denominator)))
-                if self.tokens[start].spaced && numerator.plain && denominator.plain && !denominator.value.is_zero() =>
+                if self.tokens[start].spaced
+                    && numerator.plain
+                    && denominator.plain
+                    && !denominator.value.is_zero() =>
             {
                 self.at += 3;
                 &numerator.value / &denominator.value

@@ -22,8 +22,7 @@ static MARKER: LazyLock<Regex> = LazyLock::new(|| {
     ))
     .expect("a constant pattern")
 });
-static HEADING: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^\d+[.):]\s+\D").expect("a constant pattern"));
+static HEADING: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d+[.):]\s+\D").expect("a constant pattern"));
 
 /// The final answer of a completion.
 ///
@@ -223,7 +222,10 @@ fn number_at(tokens: &[Token], last: usize) -> Result<Quantity, Unreadable> {
     }
     match kind(previous) {
         Some(Kind::Command | Kind::Power | Kind::Divide) => return Err(Unreadable::NotANumber),
-        Some(Kind::Mark(':')) if !tokens[start].spaced && matches!(kind(previous.and_then(|at| before(at, 1))), Some(Kind::Number(_))) => {
+        Some(Kind::Mark(':'))
+            if !tokens[start].spaced
+                && matches!(kind(previous.and_then(|at| before(at, 1))), Some(Kind::Number(_))) =>
+        {
             return Err(Unreadable::NotANumber);
         }
         Some(Kind::Minus) if !tokens[start].spaced => {

@@ -34,7 +34,7 @@ impl Quantity {
     ///
     /// Understood: integers and decimals of any length up to 1,000 digits, thousands separators (comma, thin space,
     /// `{,}`, `\,`), scientific notation, signs (also `−`), `1/2`, `3 1/2`, `½`, `\frac{1}{2}`, arithmetic with
-    /// `+ - * / ^ !` and parentheses, a name before `=` (`x = 5`), currency signs, percent, `thousand` to `trillion`,
+    /// `+ - * / // ^ !` and parentheses, a name before `=` (`x = 5`), currency signs, percent, `thousand` to `trillion`,
     /// unit words (also in `\text{}`), a trailing full stop.
     ///
     /// # Errors
@@ -80,6 +80,9 @@ pub(crate) fn unmarked(text: &str) -> String {
 
 pub(crate) fn read_tokens(tokens: &[Token], extent: Extent) -> Result<Quantity, Unreadable> {
     let tokens = sentence(tokens, extent);
+    if let Some(inside) = braced(tokens) {
+        return read_tokens(inside, extent);
+    }
     if !tokens.iter().any(|token| matches!(token.kind, Kind::Number(_) | Kind::Vulgar(..) | Kind::Malformed)) {
         return Err(Unreadable::NoNumber);
     }
@@ -104,6 +107,13 @@ fn sentence(tokens: &[Token], extent: Extent) -> &[Token] {
         .position(|pair| pair[0].kind == Kind::Mark('.') && pair[1].spaced)
         .filter(|_| extent == Extent::Sentence);
     &tokens[..stop.unwrap_or(end)]
+}
+
+/// What one pair of braces around the whole encloses, as in `\text{72 clips}`.
+fn braced(tokens: &[Token]) -> Option<&[Token]> {
+    let [first, inside @ .., last] = tokens else { return None };
+    let is_single = !inside.iter().any(|token| matches!(token.kind, Kind::Open('{') | Kind::Close('}')));
+    (first.kind == Kind::Open('{') && last.kind == Kind::Close('}') && is_single).then_some(inside)
 }
 
 /// The last side of `x = 3 * 4 = 12`, where every other side is a name or a quantity itself.
@@ -195,10 +205,56 @@ fn check_unit(tokens: &[Token], start: usize) -> Result<(), Unreadable> {
 
 /// Words that carry mathematics: after one of these the number alone is not the value.
 const MATHEMATICAL: [&str; 50] = [
-    "pi", "π", "sqrt", "cbrt", "log", "ln", "sin", "cos", "tan", "sec", "csc", "cot", "exp", "inf", "infinity", "oo",
-    "half", "halves", "plus", "minus", "squared", "cubed", "factorial", "choose", "mod", "modulo", "divided",
-    "multiplied", "point", "hundred", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-    "ten", "eleven", "twelve", "twenty", "thirty", "forty", "fifty", "thousand", "million", "billion",
+    "pi",
+    "π",
+    "sqrt",
+    "cbrt",
+    "log",
+    "ln",
+    "sin",
+    "cos",
+    "tan",
+    "sec",
+    "csc",
+    "cot",
+    "exp",
+    "inf",
+    "infinity",
+    "oo",
+    "half",
+    "halves",
+    "plus",
+    "minus",
+    "squared",
+    "cubed",
+    "factorial",
+    "choose",
+    "mod",
+    "modulo",
+    "divided",
+    "multiplied",
+    "point",
+    "hundred",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "twenty",
+    "thirty",
+    "forty",
+    "fifty",
+    "thousand",
+    "million",
+    "billion",
 ];
 
 /// Units written against the number without a space.

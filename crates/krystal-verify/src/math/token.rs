@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Minus,
     Times,
     Divide,
+    /// `//`, Python's quotient rounded down.
+    FloorDivide,
     Power,
     Superscript(u8),
     Percent,
@@ -112,6 +114,7 @@ impl Lexer {
             '-' | '−' | '－' => self.push_after(1, Kind::Minus),
             '*' if self.peek(1) == '*' => self.push_after(2, Kind::Power),
             '*' | '×' | '·' | '⋅' => self.push_after(1, Kind::Times),
+            '/' if self.peek(1) == '/' => self.push_after(2, Kind::FloorDivide),
             '/' | '÷' | '⁄' => self.push_after(1, Kind::Divide),
             '^' => self.caret(),
             '²' => self.push_after(1, Kind::Superscript(2)),
@@ -205,8 +208,13 @@ impl Lexer {
 
     /// The length of a thousands separator here, and whether it is a comma.
     fn separator(&self) -> Option<(usize, bool)> {
-        if self.starts_with("{,}") || self.starts_with(",\\!") {
+        if self.starts_with("{,}") {
             return Some((3, true));
+        }
+        if self.starts_with(",\\!") {
+            // The negative space is there to close up the gap of a space that follows.
+            let spaces = (3..).take_while(|&ahead| self.peek(ahead) == ' ').count();
+            return Some((3 + spaces, true));
         }
         match self.peek(0) {
             ',' => Some((1, true)),

@@ -1,6 +1,7 @@
 //! GSM8K: the labels of its own model solutions, and its reference solutions.
 
-use krystal_verify::{Answer, Gold};
+use krystal_verify::{Answer, Calculator, Gold, Sample, Verifier};
+use serde_json::Map;
 
 use crate::shared::{jsonl, text};
 
@@ -44,4 +45,33 @@ fn every_reference_answer_is_read_and_equals_itself() {
         println!("{file}: {} references", records.len());
         assert_eq!(records.len(), count);
     }
+}
+
+/// Of the 7,473 reference solutions 95 have no annotation; every other one gets full marks.
+#[test]
+fn the_calculator_gives_full_marks_to_every_annotated_reference_solution() {
+    let Some(records) = jsonl("gsm8k/train.jsonl") else { return };
+    let columns = Map::new();
+    let (mut full, mut without, mut marked_down) = (0, 0, Vec::new());
+    for (row, record) in records.iter().enumerate() {
+        let completion = text(record, "answer");
+        let sample = Sample {
+            prompt: text(record, "question"),
+            completion,
+            tokens: &[],
+            truncated: false,
+            max_completion_length: 512,
+            columns: &columns,
+        };
+        match Calculator::default().verify(&sample).value() {
+            Some(1.0) => full += 1,
+            Some(score) => marked_down.push((row, score)),
+            None => {
+                without += 1;
+                assert!(!completion.contains("<<"), "train.jsonl row {row}");
+            }
+        }
+    }
+    println!("{full} with full marks, {without} without annotations, {} marked down", marked_down.len());
+    assert_eq!((full, without, marked_down), (7_378, 95, Vec::new()));
 }
