@@ -64,18 +64,21 @@ fn visible(text: &str) -> String {
 fn marked(text: &str) -> Option<Result<Quantity, Unreadable>> {
     let boxes = boxes(text);
     let last_box = boxes.last().map_or(0, |last| last.start);
-    let mut markers: Vec<(usize, bool)> = MARKER
+    let mut markers: Vec<(Range<usize>, bool)> = MARKER
         .captures_iter(text)
-        .map(|captures| (captures.get(0).map_or(0, |all| all.end()), captures.name("hash").is_some()))
-        .filter(|&(end, _)| boxes.is_empty() || end > last_box)
+        .filter_map(|captures| Some((captures.get(0)?.range(), captures.name("hash").is_some())))
+        .filter(|(marker, _)| boxes.is_empty() || marker.end > last_box)
         .collect();
-    while let Some((start, hash)) = markers.pop() {
-        let payload = payload(&text[start..]);
-        if hash && HEADING.is_match(&payload) {
+    let mut end = text.len();
+    while let Some((marker, hash)) = markers.pop() {
+        // Up to the next marker, so that a text full of them is still read once.
+        let payload = payload(&text[marker.end..end]);
+        end = marker.start;
+        if hash && HEADING.is_match(payload) {
             continue;
         }
         let extent = if hash { Extent::Whole } else { Extent::Sentence };
-        let tokens = tokenize(&payload);
+        let tokens = tokenize(payload);
         let worded = matches!(tokens.first().map(|token| &token.kind), None | Some(Kind::Word(_)));
         match read_tokens(&tokens, extent) {
             Ok(quantity) => return Some(Ok(quantity)),
@@ -88,11 +91,12 @@ fn marked(text: &str) -> Option<Result<Quantity, Unreadable>> {
 }
 
 /// The rest of the line after a marker, or the next line that holds anything.
-fn payload(rest: &str) -> String {
+fn payload(rest: &str) -> &str {
     let mut rest = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '='));
     for opening in ["**", "\\[", "\\(", "$$"] {
+        // An opening with its content on the next line, or the end of an emphasis that holds the marker.
         if let Some(inside) = rest.strip_prefix(opening)
-            && inside.starts_with(|c: char| c.is_whitespace() || matches!(c, ':'))
+            && inside.starts_with(|c: char| c.is_whitespace() || c == ':')
         {
             rest = inside.trim_start_matches(|c: char| c.is_whitespace() || c == ':');
         }
@@ -100,43 +104,32 @@ fn payload(rest: &str) -> String {
     unmarked(rest.lines().next().unwrap_or(""))
 }
 
-/// The contents of every `\boxed{...}` or `\fbox{...}` with balanced braces, outermost ones only.
+/// The contents of every `\boxed{...}` or `\fbox{...}` with balanced braces, outermost ones only, in one pass.
 fn boxes(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(opening) = BOX.find_at(text, at) {
-        let inside = opening.end();
-        at = inside;
-        if let Some(length) = closing_brace(&text[inside - 1..]) {
-            at = inside - 1 + length;
-            found.push(inside..at);
-        }
-    }
-    found
-}
-
-/// Byte offset of the brace that closes the one `text` starts with.
-fn closing_brace(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
+    let openings: Vec<usize> = BOX.find_iter(text).map(|opening| opening.end()).collect();
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut open = Vec::new();
     let mut escaped = false;
-    for (offset, c) in text.char_indices() {
+    for (at, c) in text.char_indices() {
         match c {
-            _ if escaped => {
-                escaped = false;
-                continue;
-            }
+            _ if escaped => escaped = false,
             '\\' => escaped = true,
-            '{' => depth += 1,
+            '{' => open.push(at + 1),
             '}' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(offset);
+                if let Some(start) = open.pop()
+                    && openings.binary_search(&start).is_ok()
+                {
+                    // Boxes inside this one have been found before it.
+                    while found.last().is_some_and(|inner| inner.start > start) {
+                        found.pop();
+                    }
+                    found.push(start..at);
                 }
             }
             _ => {}
         }
     }
-    None
+    found
 }
 
 /// The last box. Boxes side by side (`\boxed{1} and \boxed{2}`) are one answer of several numbers, which is refused
@@ -221,11 +214,16 @@ fn number_at(tokens: &[Token], last: usize) -> Result<Quantity, Unreadable> {
         previous = previous.and_then(|at| before(at, 1));
     }
     match kind(previous) {
-        Some(Kind::Command | Kind::Power | Kind::Divide) => return Err(Unreadable::NotANumber),
+        Some(Kind::Command | Kind::Power | Kind::Divide | Kind::FloorDivide) => return Err(Unreadable::NotANumber),
+        // `12:30`, `7:2`.
         Some(Kind::Mark(':'))
             if !tokens[start].spaced
                 && matches!(kind(previous.and_then(|at| before(at, 1))), Some(Kind::Number(_))) =>
         {
+            return Err(Unreadable::NotANumber);
+        }
+        // A subscript, `a_3`, as opposed to the emphasis `_3_`.
+        Some(Kind::Mark('_')) if previous.is_some_and(|at| at > 0 && !tokens[at].spaced) => {
             return Err(Unreadable::NotANumber);
         }
         Some(Kind::Minus) if !tokens[start].spaced => {

@@ -41,7 +41,7 @@ impl Quantity {
     /// [`Unreadable`] for everything else: variables, roots, several numbers, decimal commas (`1000,99` might be a
     /// list). A text is refused rather than read in a way that may be wrong.
     pub fn read(text: &str) -> Result<Self, Unreadable> {
-        read_tokens(&tokenize(&unmarked(text)), Extent::Whole)
+        read_tokens(&tokenize(unmarked(text)), Extent::Whole)
     }
 
     /// Whether two quantities are the same: equal numbers, or one of them a percentage whose hundredth is the other.
@@ -72,17 +72,14 @@ impl fmt::Display for Quantity {
 }
 
 /// The text without Markdown emphasis and quotation marks around the whole.
-pub(crate) fn unmarked(text: &str) -> String {
-    let text = text.trim();
-    let text = if text.starts_with("**") { text.replace("**", "") } else { text.to_owned() };
-    text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '_' | '`' | '"' | '“' | '”')).to_owned()
+pub(crate) fn unmarked(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '_' | '`' | '"' | '“' | '”'))
 }
 
 pub(crate) fn read_tokens(tokens: &[Token], extent: Extent) -> Result<Quantity, Unreadable> {
     let tokens = sentence(tokens, extent);
-    if let Some(inside) = braced(tokens) {
-        return read_tokens(inside, extent);
-    }
+    // `\textbf{\text{72 clips}}`; nobody nests deeper than this.
+    let tokens = (0..4).fold(tokens, |tokens, _| braced(tokens).unwrap_or(tokens));
     if !tokens.iter().any(|token| matches!(token.kind, Kind::Number(_) | Kind::Vulgar(..) | Kind::Malformed)) {
         return Err(Unreadable::NoNumber);
     }
@@ -109,11 +106,22 @@ fn sentence(tokens: &[Token], extent: Extent) -> &[Token] {
     &tokens[..stop.unwrap_or(end)]
 }
 
-/// What one pair of braces around the whole encloses, as in `\text{72 clips}`.
+/// What a pair of braces around the whole encloses, as in `\text{72 clips}`.
 fn braced(tokens: &[Token]) -> Option<&[Token]> {
     let [first, inside @ .., last] = tokens else { return None };
-    let is_single = !inside.iter().any(|token| matches!(token.kind, Kind::Open('{') | Kind::Close('}')));
-    (first.kind == Kind::Open('{') && last.kind == Kind::Close('}') && is_single).then_some(inside)
+    if first.kind != Kind::Open('{') || last.kind != Kind::Close('}') {
+        return None;
+    }
+    let mut depth = 0_usize;
+    for token in inside {
+        match token.kind {
+            Kind::Open('{') => depth += 1,
+            // Closes the first brace: two groups side by side.
+            Kind::Close('}') => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+    }
+    Some(inside)
 }
 
 /// The last side of `x = 3 * 4 = 12`, where every other side is a name or a quantity itself.
@@ -121,6 +129,10 @@ fn equation(tokens: &[Token]) -> Result<Quantity, Unreadable> {
     let mut sides: Vec<&[Token]> = tokens.split(|token| token.kind == Kind::Equals).collect();
     let Some(last) = sides.pop() else { return Err(Unreadable::NoNumber) };
     for (index, side) in sides.into_iter().enumerate() {
+        // `k = 45, n = 2` are two answers.
+        if side.iter().any(|token| matches!(token.kind, Kind::Mark(',' | ';'))) {
+            return Err(Unreadable::SeveralNumbers);
+        }
         if !(index == 0 && (side.is_empty() || names_only(side))) {
             quantity(side)?;
         }
@@ -129,8 +141,12 @@ fn equation(tokens: &[Token]) -> Result<Quantity, Unreadable> {
 }
 
 fn names_only(tokens: &[Token]) -> bool {
-    tokens.iter().all(|token| matches!(token.kind, Kind::Word(_) | Kind::Open(_) | Kind::Close(_) | Kind::Mark(_)))
-        && tokens.iter().any(|token| matches!(token.kind, Kind::Word(_)))
+    let in_names = |kind: &Kind| match kind {
+        Kind::Word(_) | Kind::Open(_) | Kind::Close(_) => true,
+        Kind::Mark(mark) => "|:_'".contains(*mark),
+        _ => false,
+    };
+    tokens.iter().all(|token| in_names(&token.kind)) && tokens.iter().any(|token| matches!(token.kind, Kind::Word(_)))
 }
 
 fn quantity(tokens: &[Token]) -> Result<Quantity, Unreadable> {

@@ -112,7 +112,13 @@ impl Lexer {
             '$' | '€' | '£' | '¥' | '₹' | '¢' | '\u{200b}' => self.at += 1,
             '+' => self.push_after(1, Kind::Plus),
             '-' | '−' | '－' => self.push_after(1, Kind::Minus),
-            '*' if self.peek(1) == '*' => self.push_after(2, Kind::Power),
+            '*' if self.peek(1) == '*' => {
+                if self.stars_are_power() {
+                    self.push_after(2, Kind::Power);
+                } else {
+                    self.at += 2;
+                }
+            }
             '*' | '×' | '·' | '⋅' => self.push_after(1, Kind::Times),
             '/' if self.peek(1) == '/' => self.push_after(2, Kind::FloorDivide),
             '/' | '÷' | '⁄' => self.push_after(1, Kind::Divide),
@@ -135,6 +141,14 @@ impl Lexer {
             '°' | 'º' => self.push_after(1, Kind::Word("°".into())),
             c => self.push_after(1, Kind::Mark(c)),
         }
+    }
+
+    /// Whether `**` is a power, `2**3` or `2 ** 3`, and not emphasis, `**18** a day`.
+    fn stars_are_power(&self) -> bool {
+        let before = self.at.checked_sub(1).map_or(' ', |at| self.chars[at]);
+        let after = self.peek(2);
+        let joined = (before.is_ascii_digit() || before == ')') && (after.is_ascii_digit() || "(-−.".contains(after));
+        joined || (before.is_whitespace() && after.is_whitespace() && self.at > 0)
     }
 
     /// `^`, with `^\circ` and `^{\circ}` read as the degree sign.
@@ -197,8 +211,8 @@ impl Lexer {
             "div" => self.push(Kind::Divide),
             "approx" | "simeq" => self.push(Kind::Approximately),
             "circ" | "degree" => self.push(Kind::Word("°".into())),
-            "text" | "textbf" | "textit" | "textrm" | "textnormal" | "mbox" | "mathrm" | "mathbf" | "rm" | "bf"
-            | "quad" | "qquad" | "displaystyle" => {
+            "text" | "textbf" | "textit" | "textrm" | "textnormal" | "mbox" | "mathrm" | "mathbf" | "mathit"
+            | "emph" | "boldsymbol" | "underline" | "rm" | "bf" | "quad" | "qquad" | "displaystyle" => {
                 self.spaced |= name.ends_with("quad");
             }
             "left" | "right" | "big" | "Big" => {}

@@ -171,6 +171,8 @@ fn refused_rather_than_guessed() {
         "5 - x",
         "\\infty",
         "H2O",
+        "k = 45, total = 2",
+        "x > y = 5",
         "5 km2",
         "5 % 3",
         "0x10",
@@ -216,6 +218,15 @@ fn where_the_answer_stands() {
         ("It is -3 degrees", "-3"),
         ("16-3", "13"),
         ("(the answer is 72)", "72"),
+        ("2**3", "8"),
+        ("2 ** 3", "8"),
+        ("**Answer: $18** per day", "18"),
+        ("so she makes **$18** daily", "18"),
+        ("so she makes *18* daily, _18_", "18"),
+        ("**18** clips", "18"),
+        ("The answer is the answer is the answer is 5", "5"),
+        ("\\boxed{1 + \\boxed{2}", "2"),
+        ("\\boxed{\\underline{\\text{5 m}}}", "5"),
         ("7//2", "3"),
         ("-7//2", "-4"),
         ("that makes 16-3", "3"),
@@ -253,6 +264,7 @@ fn no_answer_rather_than_a_wrong_one() {
         "at 12:30",
         "it is 1000,99",
         "it is 2^5",
+        "it is a_3",
         "it is 5!",
         "<think>5</think>",
     ] {
@@ -277,6 +289,37 @@ fn a_gold_is_one_number_or_none() {
         ("yes", None),
     ] {
         assert_eq!(Gold::read(text).ok().map(|gold| gold.to_string()).as_deref(), expected, "{text}");
+    }
+}
+
+/// Degenerate texts, as an untrained model writes them, take time linear in their length: each of these is half a megabyte.
+#[test]
+fn long_repetitive_texts_are_read_in_moments() {
+    for piece in [
+        "\\boxed{",
+        "answer is ",
+        "A: x\n",
+        "####",
+        "{",
+        "(",
+        "\\frac",
+        "1/",
+        "9",
+        "9,",
+        "9^",
+        "-",
+        "<<",
+        "**",
+        "5!",
+        "**5",
+    ] {
+        let text = piece.repeat(500_000 / piece.len());
+        let text = if piece == "{" { format!("{text}5{}", "}".repeat(500_000)) } else { text };
+        let start = std::time::Instant::now();
+        let _ = (Answer::read(&text), Gold::read(&text), Answer::last_number(&text));
+        // An unoptimised build on a busy machine takes well under a second; quadratic time would be minutes.
+        assert!(start.elapsed().as_secs() < 20, "{piece}: {:?}", start.elapsed());
+        println!("{piece:?}: {:?}", start.elapsed());
     }
 }
 
