@@ -18,9 +18,9 @@ pub struct WeightedReward {
 /// Parses a list of weighted rewards: `math=1.0,calculator=0.2`, `exact:column=answer`,
 /// `math,soft_overlong=0.5:max=512,cache=64,repetition`.
 ///
-/// An entry is `NAME`, `NAME=WEIGHT`, `NAME:PARAMETERS` or `NAME=WEIGHT:PARAMETERS`; entries are separated by commas. What
-/// follows a comma continues the parameters before it where it starts with a parameter of that reward, and is the next
-/// entry otherwise; no parameter is called like a reward. A pattern or a command line may hold commas, so `regex:` and
+/// An entry is `NAME`, `NAME=WEIGHT`, `NAME:PARAMETERS` or `NAME=WEIGHT:PARAMETERS`; entries are separated by commas. After
+/// parameters, a comma followed by the name of a reward starts the next entry, and any other comma the next parameter; no
+/// parameter is called like a reward. A pattern or a command line may hold commas, so `regex:` and
 /// `command:` take all the rest of the text: put them last.
 ///
 /// # Errors

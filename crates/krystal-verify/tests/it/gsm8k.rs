@@ -7,26 +7,44 @@ use crate::shared::{jsonl, text};
 
 const MODELS: [&str; 4] = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"];
 
-#[test]
-fn math_agrees_with_every_label_of_the_model_solutions() {
+/// Counts the labels that `math` agrees with when the final line `A: ...` is written in another style.
+fn check_labels(rewrite: impl Fn(&str) -> String) {
     let Some(records) = jsonl("gsm8k/example_model_solutions.jsonl") else { return };
     let (mut agreed, mut unread, mut disagreed) = (0, 0, Vec::new());
     for (row, record) in records.iter().enumerate() {
         let gold = Gold::read(text(record, "ground_truth")).expect("every reference is a number");
         for model in MODELS {
             let solution = record[model]["solution"].as_str().expect("text");
-            let answer = Answer::read(solution);
+            let solution = match solution.rsplit_once("\nA: ") {
+                Some((steps, answer)) => format!("{steps}\n{}", rewrite(answer)),
+                None => solution.to_owned(),
+            };
+            let answer = Answer::read(&solution);
             unread += usize::from(answer.is_err());
             let right = answer.as_ref().is_ok_and(|answer| gold.accepts(answer));
             if right == record[model]["is_correct"].as_bool().expect("a label") {
                 agreed += 1;
             } else {
-                disagreed.push(format!("row {row} {model}: gold {gold}, answer {answer:?}"));
+                disagreed.push(format!("row {row} {model}: gold {gold}, answer {answer:?}, {solution}"));
             }
         }
     }
     println!("{agreed} labels agree, {} disagree, {unread} answers could not be read", disagreed.len());
     assert_eq!((agreed, disagreed), (5_276, Vec::new()));
+}
+
+#[test]
+fn math_agrees_with_every_label_of_the_model_solutions() {
+    check_labels(|answer| format!("A: {answer}"));
+}
+
+#[test]
+fn the_style_of_the_final_answer_does_not_matter() {
+    check_labels(|answer| format!("#### {answer}"));
+    check_labels(|answer| format!("The answer is ${answer} clips."));
+    check_labels(|answer| format!("So the **final answer** is: $\\boxed{{{answer}\\text{{ clips}}}}$"));
+    check_labels(|answer| format!("**Answer:**\n\n\\[ {answer} \\]"));
+    check_labels(|answer| format!("So in the end there are **${answer}** clips left."));
 }
 
 #[test]
