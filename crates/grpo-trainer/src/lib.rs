@@ -6,3 +6,5 @@ pub mod data;
 pub mod lm;
 pub mod policy;
 pub mod reward;
+#[cfg(feature = "verify")]
+pub mod verify;
