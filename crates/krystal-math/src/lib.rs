@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod permutation;
 pub mod rng;
 pub mod sampling;
 pub mod statistics;
+
+mod permutation;
+
+pub use permutation::permutation;

@@ -1,0 +1,14 @@
+//! Integration tests: published fixtures, and whole runs of a small exact model.
+
+mod advantage_fixtures;
+mod bigram;
+mod fixtures;
+mod guards;
+mod learning;
+mod logs;
+mod loss_fixtures;
+mod loss_gradients;
+mod micro_batches;
+mod optimizer_fixtures;
+mod resume;
+mod task;
