@@ -81,7 +81,8 @@ fn every_loss_learns_at_both_levels_and_off_policy() {
                 ..config()
             };
             let before = accuracy(&Bigram::new());
-            let mut trainer = trainer(config);
+            let mut trainer =
+                GrpoTrainer::new(config, Bigram::new(), vec![Box::new(Exact)], records()).unwrap();
             let summary = trainer.train(&mut ()).unwrap();
             let last = summary.last.unwrap();
             assert!(last.get("kl").unwrap() > 0.0, "{loss_type:?} {level:?}");
@@ -158,8 +159,8 @@ fn evaluation_does_not_depend_on_batches() {
 fn supervised_training_fits_its_demonstrations() {
     let demonstrations: Vec<Demonstration> = (0..6)
         .map(|i| Demonstration {
-            prompt: vec![i],
-            completion: vec![(i + 1) % 6, END],
+            prompt: vec![i % 3],
+            completion: vec![i % 3 + 3, END],
         })
         .collect();
     let config = SftConfig {
@@ -175,7 +176,5 @@ fn supervised_training_fits_its_demonstrations() {
     assert!((first.get("loss").unwrap() - before).abs() < 1e-6);
     trainer.train(&mut ()).unwrap();
     let after = demonstration_loss(trainer.policy(), &demonstrations, 4).unwrap();
-    // A bigram cannot tell an answer from a prompt: after a letter come its successor and the end, half and half, and
-    // before the end stands any letter. The best possible loss is ln 2.
-    assert!((after - 2.0_f64.ln()).abs() < 0.02, "{before} -> {after}");
+    assert!(before > 1.9 && after < 0.05, "{before} -> {after}");
 }

@@ -1,4 +1,5 @@
-//! The task of the tests: answer a letter with its successor, and nothing else (`a` -> `b`, ..., `f` -> `a`).
+//! The task of the tests: answer a letter with the one three further on, and nothing else (`a` -> `d`, `b` -> `e`, `c` -> `f`).
+//! Prompts and answers share no letter, so that a table of bigrams can hold the solution.
 
 use grpo_trainer::config::GrpoConfig;
 use grpo_trainer::data::{Prompt, Record};
@@ -9,15 +10,15 @@ use serde_json::{Map, json};
 
 use crate::bigram::Bigram;
 
-/// Twelve records: every letter, twice.
+/// Twelve records: every prompt four times.
 pub(crate) fn records() -> Vec<Record> {
     (0..12_u8)
         .map(|i| {
-            let letter = |i: u8| char::from(b'a' + i % 6).to_string();
+            let letter = |i: u8| char::from(b'a' + i).to_string();
             let mut columns = Map::new();
-            columns.insert("answer".into(), json!(letter(i + 1)));
+            columns.insert("answer".into(), json!(letter(i % 3 + 3)));
             Record {
-                prompt: Prompt::Text(letter(i)),
+                prompt: Prompt::Text(letter(i % 3)),
                 columns,
             }
         })
