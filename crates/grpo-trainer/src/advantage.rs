@@ -73,10 +73,7 @@ pub fn compute_advantages(
     scale: ScaleRewards,
     aggregation: Aggregation,
 ) -> Advantages {
-    assert!(
-        num_generations > 0 && rewards.len().is_multiple_of(num_generations),
-        "groups must be whole"
-    );
+    assert!(num_generations > 0 && rewards.len().is_multiple_of(num_generations), "groups must be whole");
     let table: Vec<Vec<f64>> = rewards
         .iter()
         .map(|row| {
@@ -90,23 +87,12 @@ pub fn compute_advantages(
             let mean = per_group(&weighted, num_generations, nan_mean);
             let std = match scale {
                 ScaleRewards::Batch => vec![spread(&weighted); weighted.len()],
-                ScaleRewards::Group | ScaleRewards::None => {
-                    per_group(&weighted, num_generations, spread)
-                }
+                ScaleRewards::Group | ScaleRewards::None => per_group(&weighted, num_generations, spread),
             };
             let divisor = |n: usize| {
-                if scale == ScaleRewards::None {
-                    1.0
-                } else {
-                    std[n] + STD_EPSILON
-                }
+                if scale == ScaleRewards::None { 1.0 } else { std[n] + STD_EPSILON }
             };
-            (
-                (0..weighted.len())
-                    .map(|n| (weighted[n] - mean[n]) / divisor(n))
-                    .collect(),
-                std,
-            )
+            ((0..weighted.len()).map(|n| (weighted[n] - mean[n]) / divisor(n)).collect(), std)
         }
         Aggregation::NormalizeThenSum => {
             let mut normalized = table.clone();
@@ -127,20 +113,14 @@ pub fn compute_advantages(
                 }
             }
             let (mean, std) = (nan_mean(&summed), spread(&summed));
-            let values: Vec<f64> = summed
-                .iter()
-                .map(|r| (r - mean) / (std + STD_EPSILON))
-                .collect();
+            let values: Vec<f64> = summed.iter().map(|r| (r - mean) / (std + STD_EPSILON)).collect();
             (values, vec![std; summed.len()])
         }
     };
     let n_without_spread = std.iter().filter(|s| s.abs() <= 1e-8).count();
     let columns: Vec<Vec<f64>> = (0..weights.len()).map(|f| column(&table, f)).collect();
     Advantages {
-        values: values
-            .into_iter()
-            .map(|a: f64| if a.is_nan() { 0.0 } else { a })
-            .collect(),
+        values: values.into_iter().map(|a: f64| if a.is_nan() { 0.0 } else { a }).collect(),
         function_mean: columns.iter().map(|c| known(nan_mean(c))).collect(),
         function_std: columns.iter().map(|c| known(nan_std(c, 1))).collect(),
         reward: known(nan_mean(&weighted)),
@@ -156,11 +136,7 @@ fn weighted_sums(table: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
         if row.iter().all(|r| r.is_nan()) {
             return f64::NAN;
         }
-        sum(row
-            .iter()
-            .zip(weights)
-            .map(|(r, w)| r * w)
-            .filter(|x| !x.is_nan()))
+        sum(row.iter().zip(weights).map(|(r, w)| r * w).filter(|x| !x.is_nan()))
     };
     table.iter().map(row_sum).collect()
 }
@@ -171,19 +147,12 @@ fn column(table: &[Vec<f64>], f: usize) -> Vec<f64> {
 
 /// A statistic of each group, repeated for its members.
 fn per_group(values: &[f64], size: usize, statistic: impl Fn(&[f64]) -> f64) -> Vec<f64> {
-    values
-        .chunks(size)
-        .flat_map(|group| vec![statistic(group); group.len()])
-        .collect()
+    values.chunks(size).flat_map(|group| vec![statistic(group); group.len()]).collect()
 }
 
 /// The standard deviation; 0 for a group of one (which happens in evaluation only).
 fn spread(values: &[f64]) -> f64 {
-    if values.len() > 1 {
-        nan_std(values, 1)
-    } else {
-        0.0
-    }
+    if values.len() > 1 { nan_std(values, 1) } else { 0.0 }
 }
 
 fn known(x: f64) -> Option<f64> {
@@ -196,10 +165,7 @@ mod tests {
 
     #[test]
     fn advantages_of_a_group_sum_to_zero() {
-        let rewards: Vec<_> = [0.1, 0.9, 0.3, 0.3, 1.0, 0.0]
-            .iter()
-            .map(|&r| vec![Some(r)])
-            .collect();
+        let rewards: Vec<_> = [0.1, 0.9, 0.3, 0.3, 1.0, 0.0].iter().map(|&r| vec![Some(r)]).collect();
         for scale in [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None] {
             let a = compute_advantages(&rewards, &[1.0], 3, scale, Aggregation::SumThenNormalize);
             for group in a.values.chunks(3) {
@@ -212,13 +178,7 @@ mod tests {
     #[test]
     fn equal_rewards_teach_exactly_nothing() {
         let rewards = vec![vec![Some(0.1)]; 6];
-        let a = compute_advantages(
-            &rewards,
-            &[0.3],
-            3,
-            ScaleRewards::Group,
-            Aggregation::SumThenNormalize,
-        );
+        let a = compute_advantages(&rewards, &[0.3], 3, ScaleRewards::Group, Aggregation::SumThenNormalize);
         assert_eq!(a.values, [0.0; 6]);
         assert_eq!(a.frac_reward_zero_std, 1.0);
     }
@@ -232,9 +192,6 @@ mod tests {
             ScaleRewards::Group,
             Aggregation::NormalizeThenSum,
         );
-        assert_eq!(
-            (a.values, a.reward, a.reward_std),
-            (vec![0.0; 4], None, None)
-        );
+        assert_eq!((a.values, a.reward, a.reward_std), (vec![0.0; 4], None, None));
     }
 }

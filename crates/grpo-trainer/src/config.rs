@@ -14,10 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advantage::{Aggregation, ScaleRewards};
 use crate::error::Error;
-use crate::loss::{
-    EntropySettings, ImportanceSamplingLevel, KlEstimator, LossSettings, LossType,
-    RolloutCorrection,
-};
+use crate::loss::{EntropySettings, ImportanceSamplingLevel, KlEstimator, LossSettings, LossType, RolloutCorrection};
 use crate::optimizer::{AdamWSettings, LrSchedulerType};
 use crate::policy::Sampling;
 
@@ -233,19 +230,14 @@ type Rule = (&'static str, bool, &'static str, String);
 pub(crate) fn first_violation(rules: Vec<Rule>) -> Result<(), Error> {
     match rules.into_iter().find(|(_, holds, ..)| !holds) {
         None => Ok(()),
-        Some((key, _, expected, got)) => Err(Error::Config {
-            key,
-            expected: expected.to_string(),
-            got,
-        }),
+        Some((key, _, expected, got)) => Err(Error::Config { key, expected: expected.to_string(), got }),
     }
 }
 
 impl GrpoConfig {
     /// Batches a generation is cut into.
     pub fn steps_per_generation(&self) -> usize {
-        self.steps_per_generation
-            .unwrap_or(self.gradient_accumulation_steps)
+        self.steps_per_generation.unwrap_or(self.gradient_accumulation_steps)
     }
 
     /// Prompts of one batch.
@@ -290,11 +282,7 @@ impl GrpoConfig {
 
     /// The loss these settings describe.
     pub fn loss(&self) -> LossSettings {
-        let default_high = if self.loss_type == LossType::Cispo {
-            5.0
-        } else {
-            self.epsilon
-        };
+        let default_high = if self.loss_type == LossType::Cispo { 5.0 } else { self.epsilon };
         LossSettings {
             loss_type: self.loss_type,
             importance_sampling_level: self.importance_sampling_level,
@@ -344,47 +332,14 @@ impl GrpoConfig {
     /// [`Error::Config`] naming the first setting that is out of range, what it may be and what it is.
     pub fn validate(&self) -> Result<(), Error> {
         let count = |key, n: usize| (key, n >= 1, "at least 1", n.to_string());
-        let above = |key, x: f64| {
-            (
-                key,
-                x > 0.0 && x.is_finite(),
-                "a number above 0",
-                x.to_string(),
-            )
-        };
-        let not_negative = |key, x: f64| {
-            (
-                key,
-                x >= 0.0 && x.is_finite(),
-                "a number of 0 or more",
-                x.to_string(),
-            )
-        };
-        let decay = |key, x: f64| {
-            (
-                key,
-                (0.0..1.0).contains(&x),
-                "a number in [0, 1)",
-                x.to_string(),
-            )
-        };
-        let share = |key, x: f64| {
-            (
-                key,
-                x > 0.0 && x <= 1.0,
-                "a number in (0, 1]",
-                x.to_string(),
-            )
-        };
+        let above = |key, x: f64| (key, x > 0.0 && x.is_finite(), "a number above 0", x.to_string());
+        let not_negative = |key, x: f64| (key, x >= 0.0 && x.is_finite(), "a number of 0 or more", x.to_string());
+        let decay = |key, x: f64| (key, (0.0..1.0).contains(&x), "a number in [0, 1)", x.to_string());
+        let share = |key, x: f64| (key, x > 0.0 && x <= 1.0, "a number in (0, 1]", x.to_string());
         let wide = |x: f32| f64::from(x);
         let accumulation = self.gradient_accumulation_steps;
         first_violation(vec![
-            (
-                "max_steps",
-                self.max_steps != Some(0),
-                "at least 1",
-                "0".into(),
-            ),
+            ("max_steps", self.max_steps != Some(0), "at least 1", "0".into()),
             above("num_train_epochs", self.num_train_epochs),
             count("prompts_per_step", self.prompts_per_step),
             (
@@ -398,10 +353,7 @@ impl GrpoConfig {
                 "gradient_accumulation_steps",
                 accumulation >= 1 && self.prompts_per_step.is_multiple_of(accumulation),
                 "a divisor of prompts_per_step",
-                format!(
-                    "{accumulation} with prompts_per_step {}",
-                    self.prompts_per_step
-                ),
+                format!("{accumulation} with prompts_per_step {}", self.prompts_per_step),
             ),
             count("steps_per_generation", self.steps_per_generation()),
             count("num_iterations", self.num_iterations),
@@ -409,12 +361,7 @@ impl GrpoConfig {
             count("max_completion_length", self.max_completion_length),
             above("temperature", wide(self.temperature)),
             share("top_p", wide(self.top_p)),
-            (
-                "min_p",
-                (0.0..=1.0).contains(&self.min_p),
-                "a number in [0, 1]",
-                self.min_p.to_string(),
-            ),
+            ("min_p", (0.0..=1.0).contains(&self.min_p), "a number in [0, 1]", self.min_p.to_string()),
             above("repetition_penalty", wide(self.repetition_penalty)),
             (
                 "reward_weights",
@@ -454,14 +401,8 @@ impl GrpoConfig {
                 "a number",
                 "NaN".into(),
             ),
-            not_negative(
-                "rollout_correction_min",
-                self.rollout_correction_min.unwrap_or(0.0),
-            ),
-            above(
-                "rollout_correction_max",
-                self.rollout_correction_max.unwrap_or(1.0),
-            ),
+            not_negative("rollout_correction_min", self.rollout_correction_min.unwrap_or(0.0)),
+            above("rollout_correction_max", self.rollout_correction_max.unwrap_or(1.0)),
             not_negative("learning_rate", self.learning_rate),
             not_negative("weight_decay", self.weight_decay),
             decay("adam_beta1", self.adam_beta1),
@@ -491,14 +432,8 @@ mod tests {
     fn each_bad_value_names_its_key() {
         for (json, key) in [
             (r#"{"num_generations": 1}"#, "num_generations"),
-            (
-                r#"{"gradient_accumulation_steps": 3}"#,
-                "gradient_accumulation_steps",
-            ),
-            (
-                r#"{"gradient_accumulation_steps": 0}"#,
-                "gradient_accumulation_steps",
-            ),
+            (r#"{"gradient_accumulation_steps": 3}"#, "gradient_accumulation_steps"),
+            (r#"{"gradient_accumulation_steps": 0}"#, "gradient_accumulation_steps"),
             (r#"{"temperature": 0}"#, "temperature"),
             (r#"{"top_p": 1.5}"#, "top_p"),
             (r#"{"beta": -1}"#, "beta"),
@@ -511,31 +446,17 @@ mod tests {
         ] {
             let config: GrpoConfig = serde_json::from_str(json).unwrap();
             let error = config.validate().unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("`{key}`: expected ")),
-                "{json}: {error}"
-            );
+            assert!(error.starts_with(&format!("`{key}`: expected ")), "{json}: {error}");
         }
-        let nan = GrpoConfig {
-            learning_rate: f64::NAN,
-            ..GrpoConfig::default()
-        };
-        assert!(
-            nan.validate()
-                .unwrap_err()
-                .to_string()
-                .contains("learning_rate")
-        );
+        let nan = GrpoConfig { learning_rate: f64::NAN, ..GrpoConfig::default() };
+        assert!(nan.validate().unwrap_err().to_string().contains("learning_rate"));
     }
 
     #[test]
     fn unknown_keys_are_refused_and_trl_names_accepted() {
-        let error = serde_json::from_str::<GrpoConfig>(r#"{"learning_rat": 1}"#)
-            .unwrap_err()
-            .to_string();
+        let error = serde_json::from_str::<GrpoConfig>(r#"{"learning_rat": 1}"#).unwrap_err().to_string();
         assert!(error.contains("learning_rat"), "{error}");
-        let config: GrpoConfig =
-            serde_json::from_str(r#"{"save_steps": 7, "save_total_limit": 3}"#).unwrap();
+        let config: GrpoConfig = serde_json::from_str(r#"{"save_steps": 7, "save_total_limit": 3}"#).unwrap();
         assert_eq!((config.checkpoint_every, config.keep_checkpoints), (7, 3));
     }
 

@@ -35,9 +35,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The data cannot fill one batch.
-    #[error(
-        "expected at least {needed} records to fill a batch, got {n_records}: lower `{key}` or add records"
-    )]
+    #[error("expected at least {needed} records to fill a batch, got {n_records}: lower `{key}` or add records")]
     TooFewRecords {
         /// Records a batch takes.
         needed: usize,
@@ -150,9 +148,7 @@ pub enum Error {
         score: f64,
     },
     /// A divergence from a reference that does not exist.
-    #[error(
-        "`beta` is {beta}, but the policy has no reference model: set beta to 0 or train an adapter"
-    )]
+    #[error("`beta` is {beta}, but the policy has no reference model: set beta to 0 or train an adapter")]
     MissingReference {
         /// The weight of the divergence.
         beta: f64,
@@ -184,9 +180,7 @@ pub enum Error {
         loss: f64,
     },
     /// A gradient is NaN or infinite.
-    #[error(
-        "step {step}: the gradient of `{parameter}` is not finite: lower the learning rate or `max_grad_norm`"
-    )]
+    #[error("step {step}: the gradient of `{parameter}` is not finite: lower the learning rate or `max_grad_norm`")]
     NonFiniteGradient {
         /// The step.
         step: u64,
@@ -232,13 +226,8 @@ pub enum Error {
 
 impl Error {
     /// Wraps an error of the policy.
-    pub(crate) fn policy<E: std::error::Error + Send + Sync + 'static>(
-        action: &'static str,
-    ) -> impl FnOnce(E) -> Self {
-        move |source| Self::Policy {
-            action,
-            source: Box::new(source),
-        }
+    pub(crate) fn policy<E: std::error::Error + Send + Sync + 'static>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Policy { action, source: Box::new(source) }
     }
 
     /// Whether the run stopped because it could not learn, as opposed to something having failed.

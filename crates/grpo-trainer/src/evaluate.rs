@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::first_violation;
 use crate::data::Record;
 use crate::error::Error;
-use crate::policy::{Finish, GenerationRequest, Policy, PromptRequest, Sampling};
+use crate::policy::{Finish, GenerationRequest, Policy, Sampling};
 use crate::reward::RewardFunction;
-use crate::rollout::{check_completions, decode, judge, reward_inputs};
+use crate::rollout::{check_completions, decode, encode_prompts, judge, reward_inputs};
 
 /// How to evaluate.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,10 +36,7 @@ impl Default for EvaluateConfig {
             seed: 42,
             num_samples: 1,
             ks: vec![1],
-            sampling: Sampling {
-                temperature: 0.0,
-                ..Sampling::default()
-            },
+            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
             max_completion_length: 512,
             batch_prompts: 64,
             threshold: 1.0,
@@ -58,26 +55,11 @@ impl EvaluateConfig {
         let in_range = |&k: &usize| k >= 1 && k <= self.num_samples;
         first_violation(vec![
             count("num_samples", self.num_samples),
-            (
-                "ks",
-                self.ks.iter().all(in_range),
-                "numbers from 1 to num_samples",
-                format!("{:?}", self.ks),
-            ),
+            ("ks", self.ks.iter().all(in_range), "numbers from 1 to num_samples", format!("{:?}", self.ks)),
             count("max_completion_length", self.max_completion_length),
             count("batch_prompts", self.batch_prompts),
-            (
-                "threshold",
-                self.threshold.is_finite(),
-                "a number",
-                self.threshold.to_string(),
-            ),
-            (
-                "temperature",
-                temperature >= 0.0 && temperature.is_finite(),
-                "0 or more",
-                temperature.to_string(),
-            ),
+            ("threshold", self.threshold.is_finite(), "a number", self.threshold.to_string()),
+            ("temperature", temperature >= 0.0 && temperature.is_finite(), "0 or more", temperature.to_string()),
             (
                 "num_samples",
                 self.num_samples == 1 || temperature > 0.0,
@@ -139,14 +121,8 @@ impl Evaluation {
         named.push(("eval_n".into(), Some(self.n as f64)));
         named.push(("eval_reward".into(), self.mean_reward));
         named.push(("eval_abstained".into(), Some(self.n_abstained as f64)));
-        named.push((
-            "eval_completions/mean_length".into(),
-            Some(self.mean_length),
-        ));
-        named.push((
-            "eval_completions/clipped_ratio".into(),
-            Some(self.clipped_ratio),
-        ));
+        named.push(("eval_completions/mean_length".into(), Some(self.mean_length)));
+        named.push(("eval_completions/clipped_ratio".into(), Some(self.clipped_ratio)));
         named
     }
 }
@@ -189,19 +165,7 @@ pub fn evaluate<P: Policy>(
     for (batch, chosen) in records.chunks(config.batch_prompts).enumerate() {
         let first = batch * config.batch_prompts;
         let chosen: Vec<&Record> = chosen.iter().collect();
-        let prompts = chosen
-            .iter()
-            .enumerate()
-            .map(|(i, record)| {
-                let tokens = policy
-                    .encode_prompt(&record.prompt)
-                    .map_err(Error::policy("encode a prompt"))?;
-                Ok(PromptRequest {
-                    tokens,
-                    stream: (first + i) as u64,
-                })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+        let prompts = encode_prompts(policy, &chosen, first as u64)?;
         let request = GenerationRequest {
             prompts,
             num_generations: config.num_samples,
@@ -210,9 +174,7 @@ pub fn evaluate<P: Policy>(
             seed: config.seed,
             purpose: Purpose::Evaluation,
         };
-        let completions = policy
-            .generate(&request)
-            .map_err(Error::policy("generate"))?;
+        let completions = policy.generate(&request).map_err(Error::policy("generate"))?;
         check_completions(&request, &completions)?;
         let texts = decode(policy, &completions)?;
         let inputs = reward_inputs(&chosen, &completions, &texts, config.max_completion_length);
@@ -237,22 +199,10 @@ pub fn evaluate<P: Policy>(
         }
     }
     let pass_at = config.ks.iter().map(|&k| {
-        let estimates: Vec<f64> = passed
-            .iter()
-            .map(|&c| pass_at_k(config.num_samples, c, k))
-            .collect();
-        let value = if estimates.is_empty() {
-            0.0
-        } else {
-            mean(&estimates)
-        };
+        let estimates: Vec<f64> = passed.iter().map(|&c| pass_at_k(config.num_samples, c, k)).collect();
+        let value = if estimates.is_empty() { 0.0 } else { mean(&estimates) };
         let (low, high) = wilson_interval(value, estimates.len());
-        PassAtK {
-            k,
-            value,
-            low,
-            high,
-        }
+        PassAtK { k, value, low, high }
     });
     Ok(Evaluation {
         n: records.len(),
@@ -260,11 +210,7 @@ pub fn evaluate<P: Policy>(
         pass_at: pass_at.collect(),
         mean_reward: (!scores.is_empty()).then(|| mean(&scores)),
         n_abstained,
-        mean_length: if lengths.is_empty() {
-            0.0
-        } else {
-            mean(&lengths)
-        },
+        mean_length: if lengths.is_empty() { 0.0 } else { mean(&lengths) },
         clipped_ratio: n_clipped as f64 / lengths.len().max(1) as f64,
         passed,
     })
@@ -288,9 +234,7 @@ pub fn pass_at_k(n: usize, passed: usize, k: usize) -> f64 {
     if n - passed < k {
         return 1.0;
     }
-    1.0 - (n - passed + 1..=n)
-        .map(|i| 1.0 - k as f64 / i as f64)
-        .product::<f64>()
+    1.0 - (n - passed + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
 }
 
 #[cfg(test)]
@@ -300,9 +244,8 @@ mod tests {
     /// Counts, over every choice of `k` of `n` draws, those with a passing one.
     fn by_enumeration(n: usize, passed: usize, k: usize) -> f64 {
         let subsets = (0..1_u32 << n).filter(|s| s.count_ones() as usize == k);
-        let (hits, all) = subsets.fold((0.0, 0.0), |(hits, all), s| {
-            (hits + f64::from(s & ((1 << passed) - 1) != 0), all + 1.0)
-        });
+        let (hits, all) =
+            subsets.fold((0.0, 0.0), |(hits, all), s| (hits + f64::from(s & ((1 << passed) - 1) != 0), all + 1.0));
         hits / all
     }
 
@@ -312,10 +255,7 @@ mod tests {
             for passed in 0..=n {
                 for k in 1..=n {
                     let (got, expected) = (pass_at_k(n, passed, k), by_enumeration(n, passed, k));
-                    assert!(
-                        (got - expected).abs() < 1e-12,
-                        "n {n} c {passed} k {k}: {got} {expected}"
-                    );
+                    assert!((got - expected).abs() < 1e-12, "n {n} c {passed} k {k}: {got} {expected}");
                 }
             }
         }
@@ -325,27 +265,9 @@ mod tests {
     #[test]
     fn settings_that_make_no_sense_are_refused() {
         let check = |config: EvaluateConfig| config.validate().unwrap_err().to_string();
-        assert!(
-            check(EvaluateConfig {
-                num_samples: 4,
-                ..Default::default()
-            })
-            .contains("greedy")
-        );
-        assert!(
-            check(EvaluateConfig {
-                ks: vec![2],
-                ..Default::default()
-            })
-            .starts_with("`ks`")
-        );
-        assert!(
-            check(EvaluateConfig {
-                batch_prompts: 0,
-                ..Default::default()
-            })
-            .starts_with("`batch_prompts`")
-        );
+        assert!(check(EvaluateConfig { num_samples: 4, ..Default::default() }).contains("greedy"));
+        assert!(check(EvaluateConfig { ks: vec![2], ..Default::default() }).starts_with("`ks`"));
+        assert!(check(EvaluateConfig { batch_prompts: 0, ..Default::default() }).starts_with("`batch_prompts`"));
         EvaluateConfig::default().validate().unwrap();
     }
 }

@@ -20,16 +20,12 @@ pub struct StepMetrics {
 impl StepMetrics {
     /// No metrics yet.
     pub fn new(step: u64) -> Self {
-        Self {
-            step,
-            values: Vec::new(),
-        }
+        Self { step, values: Vec::new() }
     }
 
     /// Adds a metric; a value that is not finite is recorded as nothing.
     pub fn push(&mut self, name: impl Into<String>, value: Option<f64>) {
-        self.values
-            .push((name.into(), value.filter(|x| x.is_finite())));
+        self.values.push((name.into(), value.filter(|x| x.is_finite())));
     }
 
     /// A metric by name; `None` where it is missing or nothing was measured.
@@ -39,9 +35,7 @@ impl StepMetrics {
 
     /// Every metric in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<f64>)> {
-        self.values
-            .iter()
-            .map(|(name, value)| (name.as_str(), *value))
+        self.values.iter().map(|(name, value)| (name.as_str(), *value))
     }
 
     /// One line of `metrics.jsonl`, without the line break.
@@ -57,9 +51,7 @@ impl StepMetrics {
 
 /// A JSON number, or null for nothing and for what is not finite.
 pub(crate) fn number(value: Option<f64>) -> Value {
-    value
-        .and_then(Number::from_f64)
-        .map_or(Value::Null, Value::Number)
+    value.and_then(Number::from_f64).map_or(Value::Null, Value::Number)
 }
 
 /// A line of `metrics.jsonl` without [`TIMING_KEYS`]; a line that is no JSON object comes back as it is.
@@ -82,14 +74,10 @@ pub(crate) struct BatchMeans {
 impl BatchMeans {
     pub(crate) fn add<'a>(&mut self, named: impl IntoIterator<Item = (&'a str, Option<f64>)>) {
         for (name, value) in named {
-            let i = self
-                .sums
-                .iter()
-                .position(|(n, ..)| n == name)
-                .unwrap_or_else(|| {
-                    self.sums.push((name.to_string(), 0.0, 0.0));
-                    self.sums.len() - 1
-                });
+            let i = self.sums.iter().position(|(n, ..)| n == name).unwrap_or_else(|| {
+                self.sums.push((name.to_string(), 0.0, 0.0));
+                self.sums.len() - 1
+            });
             if let Some(value) = value {
                 self.sums[i].1 += value;
                 self.sums[i].2 += 1.0;
@@ -114,14 +102,8 @@ mod tests {
         metrics.push("loss", Some(0.5));
         metrics.push("kl", None);
         metrics.push("entropy", Some(f64::NAN));
-        assert_eq!(
-            metrics.to_json(),
-            r#"{"step":3,"loss":0.5,"kl":null,"entropy":null}"#
-        );
-        assert_eq!(
-            (metrics.get("loss"), metrics.get("kl"), metrics.get("other")),
-            (Some(0.5), None, None)
-        );
+        assert_eq!(metrics.to_json(), r#"{"step":3,"loss":0.5,"kl":null,"entropy":null}"#);
+        assert_eq!((metrics.get("loss"), metrics.get("kl"), metrics.get("other")), (Some(0.5), None, None));
     }
 
     #[test]

@@ -43,3 +43,27 @@ pub trait Observer {
 
 /// Watches nothing.
 impl Observer for () {}
+
+/// A clock, or none.
+#[derive(Default)]
+pub(crate) struct ClockSlot(pub(crate) Option<Clock>);
+
+impl ClockSlot {
+    pub(crate) fn now(&self) -> Option<f64> {
+        self.0.as_ref().map(|clock| clock())
+    }
+
+    /// Adds how long a step took and how many tokens it learned from per second; nothing without a clock.
+    pub(crate) fn push_timing(&self, metrics: &mut StepMetrics, started: Option<f64>, n_tokens: u64) {
+        if let (Some(start), Some(end)) = (started, self.now()) {
+            metrics.push("step_time", Some(end - start));
+            metrics.push("tokens_per_second", Some(n_tokens as f64 / (end - start)));
+        }
+    }
+}
+
+impl std::fmt::Debug for ClockSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Clock" } else { "no clock" })
+    }
+}

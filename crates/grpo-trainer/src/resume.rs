@@ -36,34 +36,18 @@ pub(crate) struct TrainingState {
 impl TrainingState {
     /// Checks that the checkpoint belongs to a run with these settings and data. `free` names settings that may differ.
     pub(crate) fn check(&self, config: &str, data: (u64, u64), free: &[&str]) -> Result<(), Error> {
-        let mismatch = |key: &str, saved: String, now: String| Error::ResumeMismatch {
-            key: key.to_string(),
-            saved,
-            now,
-        };
+        let mismatch =
+            |key: &str, saved: String, now: String| Error::ResumeMismatch { key: key.to_string(), saved, now };
         if self.data.0 != data.0 {
-            return Err(mismatch(
-                "number of records",
-                self.data.0.to_string(),
-                data.0.to_string(),
-            ));
+            return Err(mismatch("number of records", self.data.0.to_string(), data.0.to_string()));
         }
         if self.data.1 != data.1 {
             let digest = |d: u64| format!("digest {d:016x}");
-            return Err(mismatch(
-                "content of the data",
-                digest(self.data.1),
-                digest(data.1),
-            ));
+            return Err(mismatch("content of the data", digest(self.data.1), digest(data.1)));
         }
         let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let (saved, now) = (parse(&self.config), parse(config));
-        for (key, value) in now
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(key, _)| !free.contains(&key.as_str()))
-        {
+        for (key, value) in now.as_object().into_iter().flatten().filter(|(key, _)| !free.contains(&key.as_str())) {
             let before = saved.get(key).unwrap_or(&Value::Null);
             if before != value {
                 return Err(mismatch(key, before.to_string(), value.to_string()));
@@ -77,48 +61,27 @@ impl TrainingState {
         let describe = |name: &str, n: usize| format!("`{name}` with {n} values");
         let mut parameters = policy.parameters();
         for (i, (name, values)) in self.parameters.iter().enumerate() {
-            let now = parameters
-                .get_mut(i)
-                .filter(|p| p.name == name && p.values.len() == values.len());
+            let now = parameters.get_mut(i).filter(|p| p.name == name && p.values.len() == values.len());
             let Some(parameter) = now else {
-                let now = parameters
-                    .get(i)
-                    .map_or("nothing".to_string(), |p| describe(p.name, p.values.len()));
+                let now = parameters.get(i).map_or("nothing".to_string(), |p| describe(p.name, p.values.len()));
                 let key = format!("parameter {i}");
-                return Err(Error::ResumeMismatch {
-                    key,
-                    saved: describe(name, values.len()),
-                    now,
-                });
+                return Err(Error::ResumeMismatch { key, saved: describe(name, values.len()), now });
             };
             parameter.values.copy_from_slice(values);
             parameter.gradient.fill(0.0);
         }
         if parameters.len() != self.parameters.len() {
-            let (saved, now) = (
-                self.parameters.len().to_string(),
-                parameters.len().to_string(),
-            );
-            return Err(Error::ResumeMismatch {
-                key: "number of parameters".into(),
-                saved,
-                now,
-            });
+            let (saved, now) = (self.parameters.len().to_string(), parameters.len().to_string());
+            return Err(Error::ResumeMismatch { key: "number of parameters".into(), saved, now });
         }
         drop(parameters);
-        policy
-            .publish()
-            .map_err(Error::policy("publish its parameters"))
+        policy.publish().map_err(Error::policy("publish its parameters"))
     }
 }
 
 /// Name and values of every parameter.
 pub(crate) fn snapshot_parameters<P: Policy>(policy: &mut P) -> Vec<(String, Vec<f32>)> {
-    policy
-        .parameters()
-        .into_iter()
-        .map(|p| (p.name.to_string(), p.values.to_vec()))
-        .collect()
+    policy.parameters().into_iter().map(|p| (p.name.to_string(), p.values.to_vec())).collect()
 }
 
 /// Writes a checkpoint, then removes those that are too many: never the other way round.
@@ -132,27 +95,15 @@ pub(crate) fn save<T: Serialize>(
     let path = run.checkpoint_path(step);
     if let Err(source) = krystal_checkpoint::save(&path, kind, VERSION, state) {
         let earlier = run.checkpoints().unwrap_or_default();
-        let previous = earlier
-            .into_iter()
-            .filter(|(s, p)| *s != step && p.is_file())
-            .map(|(s, _)| s)
-            .next_back();
-        return Err(Error::CheckpointWrite {
-            step,
-            path,
-            previous,
-            source,
-        });
+        let previous = earlier.into_iter().filter(|(s, p)| *s != step && p.is_file()).map(|(s, _)| s).next_back();
+        return Err(Error::CheckpointWrite { step, path, previous, source });
     }
     run.prune_checkpoints(keep)?;
     Ok(path)
 }
 
 /// Reads the newest checkpoint that can be read; `None` where there is none at all. The list names those that could not.
-pub(crate) fn load<T: DeserializeOwned>(
-    run: &RunDir,
-    kind: &str,
-) -> Result<Option<(T, Vec<PathBuf>)>, Error> {
+pub(crate) fn load<T: DeserializeOwned>(run: &RunDir, kind: &str) -> Result<Option<(T, Vec<PathBuf>)>, Error> {
     let mut unreadable = Vec::new();
     let mut first_error = None;
     let checkpoints = run.checkpoints()?;
@@ -167,11 +118,7 @@ pub(crate) fn load<T: DeserializeOwned>(
         }
     }
     match (first_error, unreadable.into_iter().next()) {
-        (Some(source), Some(path)) => Err(Error::CheckpointRead {
-            path,
-            n_checkpoints,
-            source,
-        }),
+        (Some(source), Some(path)) => Err(Error::CheckpointRead { path, n_checkpoints, source }),
         _ => Ok(None),
     }
 }

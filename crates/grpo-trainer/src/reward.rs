@@ -38,18 +38,12 @@ pub struct Reward {
 impl Reward {
     /// A score with nothing beside it.
     pub fn score(score: f64) -> Self {
-        Self {
-            score: Some(score),
-            ..Self::default()
-        }
+        Self { score: Some(score), ..Self::default() }
     }
 
     /// No verdict, and why.
     pub fn abstain(reason: impl Into<String>) -> Self {
-        Self {
-            reason: Some(reason.into()),
-            ..Self::default()
-        }
+        Self { reason: Some(reason.into()), ..Self::default() }
     }
 }
 

@@ -43,10 +43,7 @@ pub struct RolloutGroup {
 impl RolloutGroup {
     /// The group as the policy takes it.
     pub fn to_score(&self) -> ScoreGroup<'_> {
-        ScoreGroup {
-            prompt: &self.prompt,
-            completions: self.sequences.iter().map(|s| &s.tokens[..]).collect(),
-        }
+        ScoreGroup { prompt: &self.prompt, completions: self.sequences.iter().map(|s| &s.tokens[..]).collect() }
     }
 }
 
@@ -86,19 +83,7 @@ pub(crate) fn generate<P: Policy>(
     generation: u64,
     step: u64,
 ) -> Result<Generated, Error> {
-    let prompts = chosen
-        .iter()
-        .enumerate()
-        .map(|(slot, record)| {
-            let tokens = policy
-                .encode_prompt(&record.prompt)
-                .map_err(Error::policy("encode a prompt"))?;
-            Ok(PromptRequest {
-                tokens,
-                stream: generation * chosen.len() as u64 + slot as u64,
-            })
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
+    let prompts = encode_prompts(policy, chosen, generation * chosen.len() as u64)?;
     let request = GenerationRequest {
         prompts,
         num_generations: config.num_generations,
@@ -107,23 +92,14 @@ pub(crate) fn generate<P: Policy>(
         seed: config.seed,
         purpose: Purpose::Rollout,
     };
-    let completions = policy
-        .generate(&request)
-        .map_err(Error::policy("generate"))?;
+    let completions = policy.generate(&request).map_err(Error::policy("generate"))?;
     check_completions(&request, &completions)?;
     let texts = decode(policy, &completions)?;
     let inputs = reward_inputs(chosen, &completions, &texts, config.max_completion_length);
-    let table = rewards
-        .iter()
-        .map(|f| judge(f.as_ref(), &inputs))
-        .collect::<Result<Vec<_>, Error>>()?;
-    let scores: Vec<Vec<Option<f64>>> = (0..inputs.len())
-        .map(|n| table.iter().map(|column| column[n].score).collect())
-        .collect();
-    let weights = config
-        .reward_weights
-        .clone()
-        .unwrap_or_else(|| vec![1.0; rewards.len()]);
+    let table = rewards.iter().map(|f| judge(f.as_ref(), &inputs)).collect::<Result<Vec<_>, Error>>()?;
+    let scores: Vec<Vec<Option<f64>>> =
+        (0..inputs.len()).map(|n| table.iter().map(|column| column[n].score).collect()).collect();
+    let weights = config.reward_weights.clone().unwrap_or_else(|| vec![1.0; rewards.len()]);
     let advantages = compute_advantages(
         &scores,
         &weights,
@@ -140,25 +116,11 @@ pub(crate) fn generate<P: Policy>(
     } else {
         Vec::new()
     };
-    let n_tokens = request
-        .prompts
-        .iter()
-        .map(|p| p.tokens.len() * config.num_generations)
-        .sum::<usize>()
-        + completions
-            .iter()
-            .flatten()
-            .map(|c| c.tokens.len())
-            .sum::<usize>();
+    let n_tokens = request.prompts.iter().map(|p| p.tokens.len() * config.num_generations).sum::<usize>()
+        + completions.iter().flatten().map(|c| c.tokens.len()).sum::<usize>();
     let has_signal = advantages.values.iter().any(|a| a.abs() > 1e-12);
     let rollout = assemble(config, request, completions, &advantages.values);
-    Ok(Generated {
-        rollout,
-        metrics,
-        lines,
-        has_signal,
-        n_tokens: n_tokens as u64,
-    })
+    Ok(Generated { rollout, metrics, lines, has_signal, n_tokens: n_tokens as u64 })
 }
 
 fn assemble(
@@ -178,10 +140,7 @@ fn assemble(
                 .into_iter()
                 .zip(advantages.by_ref())
                 .map(|(completion, &advantage)| RolloutSequence {
-                    counts: completion_counts(
-                        completion.finish == Finish::Length,
-                        config.mask_truncated_completions,
-                    ),
+                    counts: completion_counts(completion.finish == Finish::Length, config.mask_truncated_completions),
                     tokens: completion.tokens,
                     sampling_log_probs: completion.log_probs,
                     advantage,
@@ -192,46 +151,63 @@ fn assemble(
                 .collect(),
         })
         .collect();
-    let num_items = groups
-        .iter()
-        .flat_map(|g| &g.sequences)
-        .filter(|s| s.counts)
-        .map(|s| s.tokens.len())
-        .sum();
+    let num_items = groups.iter().flat_map(|g| &g.sequences).filter(|s| s.counts).map(|s| s.tokens.len()).sum();
     Rollout { groups, num_items }
 }
 
-/// Checks that the policy returned as many completions as it was asked for, none of them empty.
-pub(crate) fn check_completions(
-    request: &GenerationRequest,
-    completions: &[Vec<Completion>],
-) -> Result<(), Error> {
-    let shape = |expected: String, got: String| {
-        Err(Error::PolicyShape {
-            call: "generate",
-            expected,
-            got,
-        })
+/// Checks that reward functions can be told apart and have a weight each.
+pub(crate) fn check_rewards(config: &GrpoConfig, rewards: &[Box<dyn RewardFunction>]) -> Result<(), Error> {
+    let error = |key, expected: &str, got: String| Err(Error::Config { key, expected: expected.to_string(), got });
+    if rewards.is_empty() {
+        return error("rewards", "at least one reward function", "none".into());
+    }
+    for (i, reward) in rewards.iter().enumerate() {
+        if rewards[..i].iter().any(|other| other.name() == reward.name()) {
+            return error("rewards", "reward functions of different names", format!("`{}` twice", reward.name()));
+        }
+        if ["step", "prompt", "completion", "advantage", "finish"].contains(&reward.name()) {
+            return error("rewards", "a name that is no column of its own", format!("`{}`", reward.name()));
+        }
+    }
+    match &config.reward_weights {
+        Some(weights) if weights.len() != rewards.len() => {
+            error("reward_weights", &format!("{} weights, one per reward", rewards.len()), weights.len().to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The tokens of the prompts of `records`, each drawing from the stream after that of the one before, from `first_stream` on.
+pub(crate) fn encode_prompts<P: Policy>(
+    policy: &P,
+    records: &[&Record],
+    first_stream: u64,
+) -> Result<Vec<PromptRequest>, Error> {
+    let encode = |(stream, record): (u64, &&Record)| {
+        let tokens = policy.encode_prompt(&record.prompt).map_err(Error::policy("encode a prompt"))?;
+        if tokens.is_empty() {
+            let expected = "at least one token of a prompt".to_string();
+            let got = format!("none of {}", prompt_value(&record.prompt));
+            return Err(Error::PolicyShape { call: "encode_prompt", expected, got });
+        }
+        Ok(PromptRequest { tokens, stream })
     };
+    (first_stream..).zip(records).map(encode).collect()
+}
+
+/// Checks that the policy returned as many completions as it was asked for, none of them empty.
+pub(crate) fn check_completions(request: &GenerationRequest, completions: &[Vec<Completion>]) -> Result<(), Error> {
+    let shape = |expected: String, got: String| Err(Error::PolicyShape { call: "generate", expected, got });
     if completions.len() != request.prompts.len() {
-        return shape(
-            format!("{} lists of completions", request.prompts.len()),
-            completions.len().to_string(),
-        );
+        return shape(format!("{} lists of completions", request.prompts.len()), completions.len().to_string());
     }
     for group in completions {
         if group.len() != request.num_generations {
-            return shape(
-                format!("{} completions of a prompt", request.num_generations),
-                group.len().to_string(),
-            );
+            return shape(format!("{} completions of a prompt", request.num_generations), group.len().to_string());
         }
         for c in group {
             if c.tokens.is_empty() || c.tokens.len() > request.max_completion_length {
-                let expected = format!(
-                    "completions of 1 to {} tokens",
-                    request.max_completion_length
-                );
+                let expected = format!("completions of 1 to {} tokens", request.max_completion_length);
                 return shape(expected, format!("one of {}", c.tokens.len()));
             }
             if c.log_probs.len() != c.tokens.len() {
@@ -244,17 +220,9 @@ pub(crate) fn check_completions(
 }
 
 /// The texts of completions, in order.
-pub(crate) fn decode<P: Policy>(
-    policy: &P,
-    completions: &[Vec<Completion>],
-) -> Result<Vec<String>, Error> {
-    let texts = completions
-        .iter()
-        .flatten()
-        .map(|c| policy.decode(&c.tokens));
-    texts
-        .collect::<Result<_, _>>()
-        .map_err(Error::policy("decode a completion"))
+pub(crate) fn decode<P: Policy>(policy: &P, completions: &[Vec<Completion>]) -> Result<Vec<String>, Error> {
+    let texts = completions.iter().flatten().map(|c| policy.decode(&c.tokens));
+    texts.collect::<Result<_, _>>().map_err(Error::policy("decode a completion"))
 }
 
 /// What reward functions get, one input per completion in order.
@@ -264,10 +232,8 @@ pub(crate) fn reward_inputs<'a>(
     texts: &'a [String],
     max_completion_length: usize,
 ) -> Vec<RewardInput<'a>> {
-    let with_records = records
-        .iter()
-        .zip(completions)
-        .flat_map(|(&record, group)| group.iter().map(move |c| (record, c)));
+    let with_records =
+        records.iter().zip(completions).flat_map(|(&record, group)| group.iter().map(move |c| (record, c)));
     with_records
         .zip(texts)
         .map(|((record, completion), text)| RewardInput {
@@ -282,37 +248,20 @@ pub(crate) fn reward_inputs<'a>(
 }
 
 /// Runs one reward function and checks that it kept its contract.
-pub(crate) fn judge(
-    function: &dyn RewardFunction,
-    inputs: &[RewardInput<'_>],
-) -> Result<Vec<Reward>, Error> {
+pub(crate) fn judge(function: &dyn RewardFunction, inputs: &[RewardInput<'_>]) -> Result<Vec<Reward>, Error> {
     let rewards = function.score(inputs)?;
     let name = || function.name().to_string();
     if rewards.len() != inputs.len() {
-        return Err(Error::RewardCount {
-            name: name(),
-            expected: inputs.len(),
-            got: rewards.len(),
-        });
+        return Err(Error::RewardCount { name: name(), expected: inputs.len(), got: rewards.len() });
     }
-    match rewards
-        .iter()
-        .filter_map(|r| r.score)
-        .find(|score| !score.is_finite())
-    {
-        Some(score) => Err(Error::RewardNotFinite {
-            name: name(),
-            score,
-        }),
+    match rewards.iter().filter_map(|r| r.score).find(|score| !score.is_finite()) {
+        Some(score) => Err(Error::RewardNotFinite { name: name(), score }),
         None => Ok(rewards),
     }
 }
 
 /// Lengths of completions under TRL's names; `terminated` are those that ended by themselves (0 where none did).
-pub(crate) fn push_length_metrics<'a>(
-    metrics: &mut StepMetrics,
-    completions: impl Iterator<Item = &'a Completion>,
-) {
+pub(crate) fn push_length_metrics<'a>(metrics: &mut StepMetrics, completions: impl Iterator<Item = &'a Completion>) {
     let (mut all, mut terminated) = (Vec::new(), Vec::new());
     for completion in completions {
         all.push(completion.tokens.len() as f64);
@@ -327,10 +276,7 @@ pub(crate) fn push_length_metrics<'a>(
     for (infix, lengths) in [("", &all), ("terminated_", &terminated)] {
         let least = lengths.iter().copied().fold(f64::INFINITY, f64::min);
         let most = lengths.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        metrics.push(
-            format!("completions/mean_{infix}length"),
-            Some(krystal_math::statistics::mean(lengths)),
-        );
+        metrics.push(format!("completions/mean_{infix}length"), Some(krystal_math::statistics::mean(lengths)));
         metrics.push(format!("completions/min_{infix}length"), Some(least));
         metrics.push(format!("completions/max_{infix}length"), Some(most));
         if infix.is_empty() {
@@ -339,27 +285,14 @@ pub(crate) fn push_length_metrics<'a>(
     }
 }
 
-fn push_reward_metrics(
-    metrics: &mut StepMetrics,
-    rewards: &[Box<dyn RewardFunction>],
-    advantages: &Advantages,
-) {
+fn push_reward_metrics(metrics: &mut StepMetrics, rewards: &[Box<dyn RewardFunction>], advantages: &Advantages) {
     for (f, function) in rewards.iter().enumerate() {
-        metrics.push(
-            format!("rewards/{}/mean", function.name()),
-            advantages.function_mean[f],
-        );
-        metrics.push(
-            format!("rewards/{}/std", function.name()),
-            advantages.function_std[f],
-        );
+        metrics.push(format!("rewards/{}/mean", function.name()), advantages.function_mean[f]);
+        metrics.push(format!("rewards/{}/std", function.name()), advantages.function_std[f]);
     }
     metrics.push("reward", advantages.reward);
     metrics.push("reward_std", advantages.reward_std);
-    metrics.push(
-        "frac_reward_zero_std",
-        Some(advantages.frac_reward_zero_std),
-    );
+    metrics.push("frac_reward_zero_std", Some(advantages.frac_reward_zero_std));
 }
 
 /// The completions table: step, prompt, completion, one column per reward, extra columns, advantage, finish.
@@ -380,22 +313,12 @@ fn completion_lines(
             row.insert(function.name().into(), number(column[n].score));
         }
         for (function, column) in functions.iter().zip(table) {
-            let reason = column[n]
-                .reason
-                .iter()
-                .map(|reason| ("reason", Value::from(reason.as_str())));
-            let extra = column[n]
-                .extra
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.clone()));
+            let reason = column[n].reason.iter().map(|reason| ("reason", Value::from(reason.as_str())));
+            let extra = column[n].extra.iter().map(|(key, value)| (key.as_str(), value.clone()));
             for (key, value) in extra {
                 // Two rewards may name a column alike, and none may replace ours.
                 let taken = row.contains_key(key) || key == "advantage" || key == "finish";
-                let key = if taken {
-                    format!("{}/{key}", function.name())
-                } else {
-                    key.to_string()
-                };
+                let key = if taken { format!("{}/{key}", function.name()) } else { key.to_string() };
                 row.insert(key, value);
             }
             for (key, value) in reason {
@@ -406,12 +329,7 @@ fn completion_lines(
         row.insert("finish".into(), completion.finish.to_string().into());
         Value::Object(row).to_string()
     };
-    inputs
-        .iter()
-        .zip(completions.iter().flatten())
-        .enumerate()
-        .map(line)
-        .collect()
+    inputs.iter().zip(completions.iter().flatten()).enumerate().map(line).collect()
 }
 
 fn prompt_value(prompt: &Prompt) -> Value {

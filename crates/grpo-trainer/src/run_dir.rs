@@ -20,14 +20,8 @@ use crate::metrics::StepMetrics;
 use crate::resume;
 
 /// Files by which a directory is known to hold a run.
-const MARKS: [&str; 6] = [
-    "config.toml",
-    "metrics.jsonl",
-    "completions.jsonl",
-    "events.jsonl",
-    "checkpoints",
-    "adapter",
-];
+const MARKS: [&str; 6] =
+    ["config.toml", "metrics.jsonl", "completions.jsonl", "events.jsonl", "checkpoints", "adapter"];
 
 /// A run's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,14 +36,9 @@ impl RunDir {
     /// [`Error::RunDirectoryInUse`] where it holds a run already, [`Error::Io`] where it cannot be made or written to.
     pub fn create(path: &Path) -> Result<Self, Error> {
         if let Some(found) = MARKS.into_iter().find(|mark| path.join(mark).exists()) {
-            return Err(Error::RunDirectoryInUse {
-                path: path.to_path_buf(),
-                found,
-            });
+            return Err(Error::RunDirectoryInUse { path: path.to_path_buf(), found });
         }
-        let run = Self {
-            path: path.to_path_buf(),
-        };
+        let run = Self { path: path.to_path_buf() };
         run.make_writable()?;
         Ok(run)
     }
@@ -60,13 +49,9 @@ impl RunDir {
     /// [`Error::NotARun`] where it holds none, [`Error::Io`] where it cannot be written to.
     pub fn resume(path: &Path) -> Result<Self, Error> {
         if !MARKS.into_iter().any(|mark| path.join(mark).exists()) {
-            return Err(Error::NotARun {
-                path: path.to_path_buf(),
-            });
+            return Err(Error::NotARun { path: path.to_path_buf() });
         }
-        let run = Self {
-            path: path.to_path_buf(),
-        };
+        let run = Self { path: path.to_path_buf() };
         run.make_writable()?;
         Ok(run)
     }
@@ -76,9 +61,7 @@ impl RunDir {
         std::fs::create_dir_all(&checkpoints).map_err(io("create", &checkpoints))?;
         // A directory that exists may still refuse files: better known now than after the first step.
         let probe = self.path.join(".writable");
-        File::create(&probe)
-            .and_then(|mut f| f.write_all(b"?"))
-            .map_err(io("write to", &self.path))?;
+        File::create(&probe).and_then(|mut f| f.write_all(b"?")).map_err(io("write to", &self.path))?;
         std::fs::remove_file(&probe).map_err(io("write to", &self.path))
     }
 
@@ -119,9 +102,7 @@ impl RunDir {
         for entry in std::fs::read_dir(&folder).map_err(io("read", &folder))? {
             let entry = entry.map_err(io("read", &folder))?;
             let name = entry.file_name();
-            let step = name
-                .to_str()
-                .and_then(|n| n.strip_prefix("step-")?.strip_suffix(".ckpt")?.parse().ok());
+            let step = name.to_str().and_then(|n| n.strip_prefix("step-")?.strip_suffix(".ckpt")?.parse().ok());
             if let Some(step) = step {
                 found.push((step, entry.path()));
             }
@@ -154,11 +135,7 @@ impl RunDir {
 /// Makes an [`Error::Io`].
 pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_path_buf();
-    move |source| Error::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| Error::Io { action, path, source }
 }
 
 fn truncate(path: &Path, step: Option<u64>) -> std::io::Result<()> {
@@ -168,14 +145,10 @@ fn truncate(path: &Path, step: Option<u64>) -> std::io::Result<()> {
     loop {
         line.clear();
         let n = reader.read_until(b'\n', &mut line)?;
-        let line_step = serde_json::from_slice::<Value>(&line)
-            .ok()
-            .and_then(|v| v.get("step")?.as_u64());
+        let line_step = serde_json::from_slice::<Value>(&line).ok().and_then(|v| v.get("step")?.as_u64());
         // Lines are in order of steps, so the first that goes takes the rest with it.
         match (line_step, step) {
-            (Some(line_step), Some(step)) if line_step <= step && line.ends_with(b"\n") => {
-                kept += n as u64
-            }
+            (Some(line_step), Some(step)) if line_step <= step && line.ends_with(b"\n") => kept += n as u64,
             _ => break,
         }
     }
@@ -197,19 +170,11 @@ impl RunLog {
     pub(crate) fn open(dir: RunDir) -> Result<Self, Error> {
         let metrics = Log::open(dir.metrics_path())?;
         let completions = Log::open(dir.completions_path())?;
-        Ok(Self {
-            dir,
-            metrics,
-            completions,
-        })
+        Ok(Self { dir, metrics, completions })
     }
 
     /// Appends the lines of a step: completions first, so that a step with metrics has its completions.
-    pub(crate) fn append(
-        &mut self,
-        metrics: &StepMetrics,
-        completions: Vec<String>,
-    ) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, metrics: &StepMetrics, completions: Vec<String>) -> Result<(), Error> {
         self.completions.append(completions)?;
         self.metrics.append([metrics.to_json()])
     }
@@ -237,15 +202,8 @@ struct Log {
 
 impl Log {
     fn open(path: PathBuf) -> Result<Self, Error> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(io("open", &path))?;
-        Ok(Self {
-            path,
-            file: BufWriter::new(file),
-        })
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(io("open", &path))?;
+        Ok(Self { path, file: BufWriter::new(file) })
     }
 
     /// Appends whole lines and hands them to the operating system, so that a killed process loses none.
@@ -262,10 +220,7 @@ impl Log {
 
     /// Waits until the lines are on the disk: a checkpoint must not be newer than the log it continues.
     fn sync(&mut self) -> Result<(), Error> {
-        self.file
-            .get_ref()
-            .sync_data()
-            .map_err(io("write to", &self.path))
+        self.file.get_ref().sync_data().map_err(io("write to", &self.path))
     }
 }
 
@@ -279,13 +234,7 @@ mod tests {
         let path = folder.path().join("a/b");
         assert!(matches!(RunDir::resume(&path), Err(Error::NotARun { .. })));
         RunDir::create(&path).unwrap();
-        assert!(matches!(
-            RunDir::create(&path),
-            Err(Error::RunDirectoryInUse {
-                found: "checkpoints",
-                ..
-            })
-        ));
+        assert!(matches!(RunDir::create(&path), Err(Error::RunDirectoryInUse { found: "checkpoints", .. })));
         RunDir::resume(&path).unwrap();
     }
 
@@ -306,13 +255,7 @@ mod tests {
             std::fs::write(run.checkpoint_path(step), "x").unwrap();
         }
         std::fs::write(run.checkpoints_path().join("step-00000200.tmp"), "half").unwrap();
-        let steps = |run: &RunDir| {
-            run.checkpoints()
-                .unwrap()
-                .into_iter()
-                .map(|(s, _)| s)
-                .collect::<Vec<_>>()
-        };
+        let steps = |run: &RunDir| run.checkpoints().unwrap().into_iter().map(|(s, _)| s).collect::<Vec<_>>();
         assert_eq!(steps(&run), [3, 20, 100]);
         run.prune_checkpoints(2).unwrap();
         assert_eq!(steps(&run), [20, 100]);

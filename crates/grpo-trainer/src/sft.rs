@@ -9,25 +9,20 @@ use crate::data::PromptOrder;
 use crate::error::Error;
 use crate::learn::check_scores;
 use crate::metrics::StepMetrics;
-use crate::observer::{Clock, Observer};
+use crate::observer::{Clock, ClockSlot, Observer};
 use crate::optimizer::{AdamWSettings, LrSchedule, LrSchedulerType};
 use crate::policy::{Policy, ScoreGroup, TokenWeights};
 use crate::resume::{self, Digest, TrainingState, snapshot_parameters};
 use crate::run_dir::{RunDir, RunLog};
-use crate::trainer::{ClockSlot, TrainSummary};
+use crate::trainer::TrainSummary;
 use crate::update::{Updater, clear_gradients};
 
 /// What checkpoints of this trainer are called.
 const CHECKPOINT_KIND: &str = "grpo-trainer/sft";
 
 /// Settings that a resumed run may have otherwise than the run it continues.
-const FREE_ON_RESUME: [&str; 5] = [
-    "max_steps",
-    "num_train_epochs",
-    "micro_batch_size",
-    "checkpoint_every",
-    "keep_checkpoints",
-];
+const FREE_ON_RESUME: [&str; 5] =
+    ["max_steps", "num_train_epochs", "micro_batch_size", "checkpoint_every", "keep_checkpoints"];
 
 /// A prompt and the completion it should get, as tokens. The completion carries its end-of-sequence token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,37 +104,11 @@ impl SftConfig {
     /// [`Error::Config`] naming the first setting that is out of range, what it may be and what it is.
     pub fn validate(&self) -> Result<(), Error> {
         let count = |key, n: usize| (key, n >= 1, "at least 1", n.to_string());
-        let above = |key, x: f64| {
-            (
-                key,
-                x > 0.0 && x.is_finite(),
-                "a number above 0",
-                x.to_string(),
-            )
-        };
-        let not_negative = |key, x: f64| {
-            (
-                key,
-                x >= 0.0 && x.is_finite(),
-                "a number of 0 or more",
-                x.to_string(),
-            )
-        };
-        let decay = |key, x: f64| {
-            (
-                key,
-                (0.0..1.0).contains(&x),
-                "a number in [0, 1)",
-                x.to_string(),
-            )
-        };
+        let above = |key, x: f64| (key, x > 0.0 && x.is_finite(), "a number above 0", x.to_string());
+        let not_negative = |key, x: f64| (key, x >= 0.0 && x.is_finite(), "a number of 0 or more", x.to_string());
+        let decay = |key, x: f64| (key, (0.0..1.0).contains(&x), "a number in [0, 1)", x.to_string());
         first_violation(vec![
-            (
-                "max_steps",
-                self.max_steps != Some(0),
-                "at least 1",
-                "0".into(),
-            ),
+            ("max_steps", self.max_steps != Some(0), "at least 1", "0".into()),
             above("num_train_epochs", self.num_train_epochs),
             count("batch_size", self.batch_size),
             count("micro_batch_size", self.micro_batch_size.unwrap_or(1)),
@@ -175,39 +144,16 @@ impl<P: Policy> SftTrainer<P> {
     ///
     /// # Errors
     /// A setting out of range, too few or empty demonstrations, or a policy without trainable parameters.
-    pub fn new(
-        config: SftConfig,
-        mut policy: P,
-        demonstrations: Vec<Demonstration>,
-    ) -> Result<Self, Error> {
+    pub fn new(config: SftConfig, mut policy: P, demonstrations: Vec<Demonstration>) -> Result<Self, Error> {
         config.validate()?;
-        if let Some(i) = demonstrations
-            .iter()
-            .position(|d| d.prompt.is_empty() || d.completion.is_empty())
-        {
+        if let Some(i) = demonstrations.iter().position(|d| d.prompt.is_empty() || d.completion.is_empty()) {
             let expected = "a prompt and a completion of at least one token each".to_string();
-            return Err(Error::Config {
-                key: "demonstrations",
-                expected,
-                got: format!("an empty one at index {i}"),
-            });
+            return Err(Error::Config { key: "demonstrations", expected, got: format!("an empty one at index {i}") });
         }
         let (needed, n_records) = (config.batch_size, demonstrations.len());
-        let order = PromptOrder::new(
-            n_records,
-            needed,
-            config.seed,
-            Purpose::ExampleOrder,
-            config.shuffle_dataset,
-        )
-        .ok_or(Error::TooFewRecords {
-            needed,
-            n_records,
-            key: "batch_size",
-        })?;
-        let by_epochs = (config.num_train_epochs * order.chunks_per_epoch() as f64)
-            .ceil()
-            .max(1.0) as u64;
+        let order = PromptOrder::new(n_records, needed, config.seed, Purpose::ExampleOrder, config.shuffle_dataset)
+            .ok_or(Error::TooFewRecords { needed, n_records, key: "batch_size" })?;
+        let by_epochs = (config.num_train_epochs * order.chunks_per_epoch() as f64).ceil().max(1.0) as u64;
         let total_steps = config.max_steps.unwrap_or(by_epochs);
         let schedule = LrSchedule {
             kind: config.lr_scheduler_type,
@@ -224,16 +170,8 @@ impl<P: Policy> SftTrainer<P> {
         let updater = Updater::new(&mut policy, adam, schedule, config.max_grad_norm)?;
         clear_gradients(&mut policy);
         let mut digest = Digest::new();
-        for token in demonstrations
-            .iter()
-            .flat_map(|d| [&d.prompt, &d.completion])
-        {
-            digest.add(
-                &token
-                    .iter()
-                    .flat_map(|t| t.to_le_bytes())
-                    .collect::<Vec<u8>>(),
-            );
+        for token in demonstrations.iter().flat_map(|d| [&d.prompt, &d.completion]) {
+            digest.add(&token.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<u8>>());
         }
         Ok(Self {
             digest: (n_records as u64, digest.finish()),
@@ -267,10 +205,7 @@ impl<P: Policy> SftTrainer<P> {
         let mut step = None;
         if let Some((state, unreadable)) = resume::load::<TrainingState>(&dir, CHECKPOINT_KIND)? {
             for path in unreadable {
-                observer.on_warning(&format!(
-                    "{} cannot be read; using an earlier checkpoint",
-                    path.display()
-                ));
+                observer.on_warning(&format!("{} cannot be read; using an earlier checkpoint", path.display()));
             }
             state.check(&self.config_json(), self.digest, &FREE_ON_RESUME)?;
             state.restore_parameters(&mut self.policy)?;
@@ -311,54 +246,31 @@ impl<P: Policy> SftTrainer<P> {
             }
         }
         if let Some(run) = &self.run {
-            self.policy
-                .save(&run.dir.adapter_path())
-                .map_err(Error::policy("save what was trained"))?;
+            self.policy.save(&run.dir.adapter_path()).map_err(Error::policy("save what was trained"))?;
         }
         let (step, total_steps, num_tokens) = (self.step, self.total_steps, self.num_tokens);
-        Ok(TrainSummary {
-            step,
-            total_steps,
-            num_tokens,
-            last,
-            evaluation: None,
-        })
+        Ok(TrainSummary { step, total_steps, num_tokens, last, evaluation: None })
     }
 
     /// Takes one step and writes what is due.
     pub fn step(&mut self, observer: &mut dyn Observer) -> Result<StepMetrics, Error> {
         let started = self.clock.now();
         let step = self.step + 1;
-        let chosen: Vec<&Demonstration> = self
-            .order
-            .chunk(self.step)
-            .into_iter()
-            .map(|i| &self.demonstrations[i])
-            .collect();
+        let chosen: Vec<&Demonstration> =
+            self.order.chunk(self.step).into_iter().map(|i| &self.demonstrations[i]).collect();
         let n_completion: usize = chosen.iter().map(|d| d.completion.len()).sum();
         let n_prompt: usize = chosen.iter().map(|d| d.prompt.len()).sum();
         let weight = -1.0 / n_completion as f64;
         let (mut loss, mut entropy) = (0.0, 0.0);
         for part in chosen.chunks(self.config.micro_batch_size.unwrap_or(chosen.len())) {
             let groups = to_score(part);
-            let (scores, tape) = self
-                .policy
-                .forward(&groups, 1.0)
-                .map_err(Error::policy("run forward"))?;
+            let (scores, tape) = self.policy.forward(&groups, 1.0).map_err(Error::policy("run forward"))?;
             check_scores("forward", &groups, &scores)?;
             loss += weight * total(&scores.log_probs);
             entropy -= weight * total(&scores.entropy);
-            let log_probs = part
-                .iter()
-                .map(|d| vec![weight as f32; d.completion.len()])
-                .collect();
-            let weights = TokenWeights {
-                log_probs,
-                entropy: Vec::new(),
-            };
-            self.policy
-                .backward(tape, &weights)
-                .map_err(Error::policy("run backward"))?;
+            let log_probs = part.iter().map(|d| vec![weight as f32; d.completion.len()]).collect();
+            let weights = TokenWeights { log_probs, entropy: Vec::new() };
+            self.policy.backward(tape, &weights).map_err(Error::policy("run backward"))?;
         }
         if !loss.is_finite() {
             return Err(Error::NonFiniteLoss { step, loss });
@@ -372,13 +284,9 @@ impl<P: Policy> SftTrainer<P> {
         metrics.push("learning_rate", Some(update.learning_rate));
         metrics.push("update_norm", Some(update.update_norm));
         metrics.push("num_tokens", Some(self.num_tokens as f64));
-        metrics.push(
-            "epoch",
-            Some(step as f64 / self.order.chunks_per_epoch() as f64),
-        );
+        metrics.push("epoch", Some(step as f64 / self.order.chunks_per_epoch() as f64));
         metrics.push("entropy", Some(entropy));
-        self.clock
-            .push_timing(&mut metrics, started, n_completion as u64);
+        self.clock.push_timing(&mut metrics, started, n_completion as u64);
         if let Some(run) = &mut self.run {
             run.append(&metrics, Vec::new())?;
         }
@@ -408,12 +316,7 @@ impl<P: Policy> SftTrainer<P> {
             parameters: snapshot_parameters(&mut self.policy),
             adamw: self.updater.adamw.clone(),
         };
-        let path = run.checkpoint(
-            CHECKPOINT_KIND,
-            self.step,
-            &state,
-            self.config.keep_checkpoints,
-        )?;
+        let path = run.checkpoint(CHECKPOINT_KIND, self.step, &state, self.config.keep_checkpoints)?;
         observer.on_checkpoint(self.step, &path);
         Ok(())
     }
@@ -429,9 +332,7 @@ pub fn demonstration_loss<P: Policy>(
     for part in demonstrations.chunks(batch_size.max(1)) {
         let part: Vec<&Demonstration> = part.iter().collect();
         let groups = to_score(&part);
-        let scores = policy
-            .score(&groups, 1.0)
-            .map_err(Error::policy("score completions"))?;
+        let scores = policy.score(&groups, 1.0).map_err(Error::policy("score completions"))?;
         check_scores("score", &groups, &scores)?;
         lost -= total(&scores.log_probs);
         n += part.iter().map(|d| d.completion.len()).sum::<usize>();
@@ -440,12 +341,7 @@ pub fn demonstration_loss<P: Policy>(
 }
 
 fn to_score<'a>(part: &[&'a Demonstration]) -> Vec<ScoreGroup<'a>> {
-    part.iter()
-        .map(|d| ScoreGroup {
-            prompt: &d.prompt,
-            completions: vec![&d.completion],
-        })
-        .collect()
+    part.iter().map(|d| ScoreGroup { prompt: &d.prompt, completions: vec![&d.completion] }).collect()
 }
 
 fn total(rows: &[Vec<f32>]) -> f64 {

@@ -11,12 +11,12 @@ use crate::evaluate::{EvaluateConfig, Evaluation, evaluate};
 use crate::learn::{BatchContext, LearnSums, learn_batch, score_old_log_probs};
 use crate::loss::EntropyController;
 use crate::metrics::{BatchMeans, StepMetrics};
-use crate::observer::{Clock, Observer};
+use crate::observer::{Clock, ClockSlot, Observer};
 use crate::optimizer::LrSchedule;
 use crate::policy::Policy;
 use crate::resume::{self, TrainingState, records_digest, snapshot_parameters};
 use crate::reward::RewardFunction;
-use crate::rollout::{Rollout, generate};
+use crate::rollout::{Rollout, check_rewards, generate};
 use crate::run_dir::{RunDir, RunLog};
 use crate::update::{Updater, clear_gradients};
 
@@ -90,39 +90,6 @@ struct EvaluationPlan {
     config: EvaluateConfig,
 }
 
-/// A clock, or none.
-#[derive(Default)]
-pub(crate) struct ClockSlot(pub(crate) Option<Clock>);
-
-impl ClockSlot {
-    pub(crate) fn now(&self) -> Option<f64> {
-        self.0.as_ref().map(|clock| clock())
-    }
-
-    /// Adds how long a step took and how many tokens it learned from per second; nothing without a clock.
-    pub(crate) fn push_timing(
-        &self,
-        metrics: &mut StepMetrics,
-        started: Option<f64>,
-        n_tokens: u64,
-    ) {
-        if let (Some(start), Some(end)) = (started, self.now()) {
-            metrics.push("step_time", Some(end - start));
-            metrics.push("tokens_per_second", Some(n_tokens as f64 / (end - start)));
-        }
-    }
-}
-
-impl std::fmt::Debug for ClockSlot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() {
-            "Clock"
-        } else {
-            "no clock"
-        })
-    }
-}
-
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainSummary {
@@ -153,18 +120,8 @@ impl<P: Policy> GrpoTrainer<P> {
         config.validate()?;
         check_rewards(&config, &rewards)?;
         let needed = config.prompts_per_generation();
-        let order = PromptOrder::new(
-            records.len(),
-            needed,
-            config.seed,
-            Purpose::PromptOrder,
-            config.shuffle_dataset,
-        )
-        .ok_or(Error::TooFewRecords {
-            needed,
-            n_records: records.len(),
-            key: "prompts_per_step",
-        })?;
+        let order = PromptOrder::new(records.len(), needed, config.seed, Purpose::PromptOrder, config.shuffle_dataset)
+            .ok_or(Error::TooFewRecords { needed, n_records: records.len(), key: "prompts_per_step" })?;
         let total_steps = config.total_steps(order.chunks_per_epoch());
         let schedule = LrSchedule {
             kind: config.lr_scheduler_type,
@@ -207,11 +164,7 @@ impl<P: Policy> GrpoTrainer<P> {
         config: EvaluateConfig,
     ) -> Result<Self, Error> {
         config.validate()?;
-        self.evaluation = Some(EvaluationPlan {
-            records,
-            reward,
-            config,
-        });
+        self.evaluation = Some(EvaluationPlan { records, reward, config });
         Ok(self)
     }
 
@@ -239,16 +192,9 @@ impl<P: Policy> GrpoTrainer<P> {
             None => None,
             Some((Checkpoint { training, progress }, unreadable)) => {
                 for path in unreadable {
-                    observer.on_warning(&format!(
-                        "{} cannot be read; using an earlier checkpoint",
-                        path.display()
-                    ));
+                    observer.on_warning(&format!("{} cannot be read; using an earlier checkpoint", path.display()));
                 }
-                training.check(
-                    &self.config_json(),
-                    records_digest(&self.records),
-                    &FREE_ON_RESUME,
-                )?;
+                training.check(&self.config_json(), records_digest(&self.records), &FREE_ON_RESUME)?;
                 training.restore_parameters(&mut self.policy)?;
                 self.updater.adamw = training.adamw;
                 self.progress = progress;
@@ -323,12 +269,8 @@ impl<P: Policy> GrpoTrainer<P> {
         let (mut metrics, lines, n_tokens) = self.learn()?;
         self.clock.push_timing(&mut metrics, started, n_tokens);
         let step = self.progress.step;
-        let is_due =
-            |every: u64| every > 0 && (step.is_multiple_of(every) || step == self.total_steps);
-        let (eval_is_due, checkpoint_is_due) = (
-            is_due(self.config.eval_steps),
-            is_due(self.config.checkpoint_every),
-        );
+        let is_due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == self.total_steps);
+        let (eval_is_due, checkpoint_is_due) = (is_due(self.config.eval_steps), is_due(self.config.checkpoint_every));
         if eval_is_due {
             self.evaluate_into(&mut metrics, observer)?;
         }
@@ -344,10 +286,7 @@ impl<P: Policy> GrpoTrainer<P> {
         if gives_up {
             // A solved task has no spread either: what was learned until here must not be lost.
             self.save_policy()?;
-            return Err(Error::ZeroRewardSpread {
-                steps: patience,
-                reward: metrics.get("reward"),
-            });
+            return Err(Error::ZeroRewardSpread { steps: patience, reward: metrics.get("reward") });
         }
         Ok(metrics)
     }
@@ -383,20 +322,12 @@ impl<P: Policy> GrpoTrainer<P> {
             let spread = &mut self.progress.n_without_spread;
             *spread = if generated.has_signal { 0 } else { *spread + 1 };
         }
-        if self
-            .progress
-            .n_batches
-            .is_multiple_of(self.config.batches_per_generation())
-        {
+        if self.progress.n_batches.is_multiple_of(self.config.batches_per_generation()) {
             // Used up: not worth its place in a checkpoint.
             self.progress.rollout = None;
         }
-        let update = self
-            .updater
-            .apply(&mut self.policy, step, sums.has_weights)?;
-        self.progress
-            .entropy
-            .update(sums.entropy_sum / sums.entropy_count.max(1.0));
+        let update = self.updater.apply(&mut self.policy, step, sums.has_weights)?;
+        self.progress.entropy.update(sums.entropy_sum / sums.entropy_count.max(1.0));
         self.progress.step = step;
 
         let mut metrics = StepMetrics::new(step);
@@ -405,12 +336,8 @@ impl<P: Policy> GrpoTrainer<P> {
         metrics.push("learning_rate", Some(update.learning_rate));
         metrics.push("update_norm", Some(update.update_norm));
         metrics.push("num_tokens", Some(self.progress.num_tokens as f64));
-        let batches_per_epoch =
-            self.order.chunks_per_epoch() * self.config.batches_per_generation();
-        metrics.push(
-            "epoch",
-            Some(self.progress.n_batches as f64 / batches_per_epoch as f64),
-        );
+        let batches_per_epoch = self.order.chunks_per_epoch() * self.config.batches_per_generation();
+        metrics.push("epoch", Some(self.progress.n_batches as f64 / batches_per_epoch as f64));
         generated.means.push_to(&mut metrics);
         sums.means.push_to(&mut metrics);
         if self.progress.entropy.is_enabled() {
@@ -422,23 +349,11 @@ impl<P: Policy> GrpoTrainer<P> {
 
     /// Draws the next generation and, where batches of it will be visited only after the parameters have changed, scores
     /// those now.
-    fn generate_rollout(
-        &mut self,
-        step: u64,
-        sums: &mut GenerationSums,
-        learned: &mut LearnSums,
-    ) -> Result<(), Error> {
+    fn generate_rollout(&mut self, step: u64, sums: &mut GenerationSums, learned: &mut LearnSums) -> Result<(), Error> {
         let generation = self.progress.n_batches / self.config.batches_per_generation();
         let indices = self.order.chunk(generation);
         let chosen: Vec<&Record> = indices.iter().map(|&i| &self.records[i]).collect();
-        let mut generated = generate(
-            &self.policy,
-            &self.config,
-            &self.rewards,
-            &chosen,
-            generation,
-            step,
-        )?;
+        let mut generated = generate(&self.policy, &self.config, &self.rewards, &chosen, generation, step)?;
         let accumulation = self.config.gradient_accumulation_steps as u64;
         let in_this_step = (accumulation - self.progress.n_batches % accumulation) as usize;
         let first_stale = in_this_step * self.config.prompts_per_batch();
@@ -466,32 +381,18 @@ impl<P: Policy> GrpoTrainer<P> {
         let is_same_model = self.config.rollout_correction == crate::loss::RolloutCorrection::Off;
         let agrees = difference <= tolerance;
         if is_due && is_same_model && !agrees {
-            return Err(Error::SamplingMismatch {
-                step,
-                difference,
-                tolerance,
-            });
+            return Err(Error::SamplingMismatch { step, difference, tolerance });
         }
         self.is_sampling_checked = true;
         Ok(())
     }
 
     /// Evaluates where there is a plan; says whether there is one.
-    fn evaluate_into(
-        &mut self,
-        metrics: &mut StepMetrics,
-        observer: &mut dyn Observer,
-    ) -> Result<bool, Error> {
+    fn evaluate_into(&mut self, metrics: &mut StepMetrics, observer: &mut dyn Observer) -> Result<bool, Error> {
         let Some(plan) = &self.evaluation else {
             return Ok(false);
         };
-        let evaluation = evaluate(
-            &self.policy,
-            &plan.records,
-            plan.reward.as_ref(),
-            &plan.config,
-            &mut |_| {},
-        )?;
+        let evaluation = evaluate(&self.policy, &plan.records, plan.reward.as_ref(), &plan.config, &mut |_| {})?;
         for (name, value) in evaluation.named() {
             metrics.push(name, value);
         }
@@ -529,9 +430,7 @@ impl<P: Policy> GrpoTrainer<P> {
 
     fn save_policy(&self) -> Result<(), Error> {
         let Some(run) = &self.run else { return Ok(()) };
-        self.policy
-            .save(&run.dir.adapter_path())
-            .map_err(Error::policy("save what was trained"))
+        self.policy.save(&run.dir.adapter_path()).map_err(Error::policy("save what was trained"))
     }
 }
 
@@ -542,44 +441,4 @@ struct GenerationSums {
     has_signal: bool,
     lines: Vec<String>,
     means: BatchMeans,
-}
-
-fn check_rewards(config: &GrpoConfig, rewards: &[Box<dyn RewardFunction>]) -> Result<(), Error> {
-    let error = |key, expected: &str, got: String| {
-        Err(Error::Config {
-            key,
-            expected: expected.to_string(),
-            got,
-        })
-    };
-    if rewards.is_empty() {
-        return error("rewards", "at least one reward function", "none".into());
-    }
-    for (i, reward) in rewards.iter().enumerate() {
-        if rewards[..i]
-            .iter()
-            .any(|other| other.name() == reward.name())
-        {
-            return error(
-                "rewards",
-                "reward functions of different names",
-                format!("`{}` twice", reward.name()),
-            );
-        }
-        if ["step", "prompt", "completion", "advantage", "finish"].contains(&reward.name()) {
-            return error(
-                "rewards",
-                "a name that is no column of its own",
-                format!("`{}`", reward.name()),
-            );
-        }
-    }
-    match &config.reward_weights {
-        Some(weights) if weights.len() != rewards.len() => error(
-            "reward_weights",
-            &format!("{} weights, one per reward", rewards.len()),
-            weights.len().to_string(),
-        ),
-        _ => Ok(()),
-    }
 }

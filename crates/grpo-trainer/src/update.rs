@@ -1,5 +1,7 @@
 //! One step of the optimiser, with the checks that it did something.
 
+use krystal_math::statistics::sum;
+
 use crate::error::Error;
 use crate::optimizer::{AdamW, AdamWSettings, LrSchedule, clip_gradients, gradient_norm};
 use crate::policy::Policy;
@@ -37,11 +39,7 @@ impl Updater {
         if lengths.iter().all(|&n| n == 0) {
             return Err(Error::NoTrainableParameters);
         }
-        Ok(Self {
-            adamw: AdamW::new(settings, lengths),
-            schedule,
-            max_grad_norm,
-        })
+        Ok(Self { adamw: AdamW::new(settings, lengths), schedule, max_grad_norm })
     }
 
     /// Clips the accumulated gradients, takes step number `step` (the first being 1), clears the gradients and publishes.
@@ -55,17 +53,10 @@ impl Updater {
     ) -> Result<Update, Error> {
         let learning_rate = self.schedule.at(step - 1);
         let mut parameters = policy.parameters();
-        if let Some(p) = parameters
-            .iter()
-            .find(|p| p.gradient.iter().any(|g| !g.is_finite()))
-        {
-            return Err(Error::NonFiniteGradient {
-                step,
-                parameter: p.name.to_string(),
-            });
+        if let Some(p) = parameters.iter().find(|p| p.gradient.iter().any(|g| !g.is_finite())) {
+            return Err(Error::NonFiniteGradient { step, parameter: p.name.to_string() });
         }
-        let mut gradients: Vec<&mut [f32]> =
-            parameters.iter_mut().map(|p| &mut *p.gradient).collect();
+        let mut gradients: Vec<&mut [f32]> = parameters.iter_mut().map(|p| &mut *p.gradient).collect();
         let grad_norm = if self.max_grad_norm > 0.0 {
             clip_gradients(&mut gradients, self.max_grad_norm)
         } else {
@@ -74,38 +65,25 @@ impl Updater {
         if expects_gradient && grad_norm == 0.0 {
             return Err(Error::GradientMissing { step });
         }
-        let before: Vec<Vec<f32>> = parameters.iter().map(|p| p.values.to_vec()).collect();
-        self.adamw.step(
-            learning_rate,
-            parameters
-                .iter_mut()
-                .map(|p| (&mut *p.values, &*p.gradient)),
-        );
-        let change = parameters
-            .iter()
-            .zip(&before)
-            .flat_map(|(p, old)| p.values.iter().zip(old));
-        let squares = change.map(|(new, old)| (f64::from(*new) - f64::from(*old)).powi(2));
-        let update_norm = krystal_math::statistics::sum(squares).sqrt();
+        let coefficients = self.adamw.begin_step(learning_rate);
+        let mut squares = Vec::with_capacity(parameters.len());
+        for (i, parameter) in parameters.iter_mut().enumerate() {
+            // One tensor's copy at a time: a second copy of all weights would double the memory of full fine-tuning.
+            let before = parameter.values.to_vec();
+            self.adamw.step_tensor(i, parameter.values, parameter.gradient, &coefficients);
+            let change = parameter.values.iter().zip(&before);
+            squares.push(sum(change.map(|(new, old)| (f64::from(*new) - f64::from(*old)).powi(2))));
+        }
+        let update_norm = sum(squares).sqrt();
         if update_norm == 0.0 && learning_rate > 0.0 && grad_norm > 0.0 {
-            return Err(Error::AdapterUnchanged {
-                step,
-                learning_rate,
-                grad_norm,
-            });
+            return Err(Error::AdapterUnchanged { step, learning_rate, grad_norm });
         }
         for parameter in &mut parameters {
             parameter.gradient.fill(0.0);
         }
         drop(parameters);
-        policy
-            .publish()
-            .map_err(Error::policy("publish its parameters"))?;
-        Ok(Update {
-            grad_norm,
-            learning_rate,
-            update_norm,
-        })
+        policy.publish().map_err(Error::policy("publish its parameters"))?;
+        Ok(Update { grad_norm, learning_rate, update_norm })
     }
 }
 

@@ -53,10 +53,7 @@ pub enum Purpose {
 /// ```
 pub fn stream_rng(seed: u64, purpose: Purpose, stream: u64, index: u64) -> StreamRng {
     let mut key = [0_u8; 32];
-    for (slot, word) in key
-        .chunks_exact_mut(8)
-        .zip([seed, purpose as u64, stream, index])
-    {
+    for (slot, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, stream, index]) {
         slot.copy_from_slice(&word.to_le_bytes());
     }
     ChaCha8Rng::from_seed(key)

@@ -16,19 +16,11 @@ pub fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut lost = 0.0_f64;
     for x in values {
         let next = total + x;
-        lost += if total.abs() >= x.abs() {
-            (total - next) + x
-        } else {
-            (x - next) + total
-        };
+        lost += if total.abs() >= x.abs() { (total - next) + x } else { (x - next) + total };
         total = next;
     }
     // With an infinite total the compensation is NaN and would hide which infinity it was.
-    if total.is_finite() {
-        total + lost
-    } else {
-        total
-    }
+    if total.is_finite() { total + lost } else { total }
 }
 
 /// Arithmetic mean; NaN for no values.
@@ -99,10 +91,7 @@ pub fn wilson_interval(proportion: f64, n: usize) -> (f64, f64) {
     let centre = p + z2 / (2.0 * n);
     let spread = Z_95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z2 / n;
-    (
-        ((centre - spread) / scale).max(0.0),
-        ((centre + spread) / scale).min(1.0),
-    )
+    (((centre - spread) / scale).max(0.0), ((centre + spread) / scale).min(1.0))
 }
 
 /// `ln(sum exp(x))` without overflow: the largest value is taken out first. `-inf` for no values.
@@ -110,11 +99,7 @@ pub fn log_sum_exp(values: &[f64]) -> f64 {
     let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if !largest.is_finite() {
         // All -inf (or none), or an infinity that no shift can tame. A NaN must still come out as NaN.
-        return if values.iter().any(|x| x.is_nan()) {
-            f64::NAN
-        } else {
-            largest
-        };
+        return if values.iter().any(|x| x.is_nan()) { f64::NAN } else { largest };
     }
     largest + sum(values.iter().map(|x| (x - largest).exp())).ln()
 }

@@ -19,22 +19,9 @@ pub struct PromptOrder {
 
 impl PromptOrder {
     /// Orders `n_records` records in chunks of `chunk`; without `shuffle` as they stand. `None` where no chunk can be filled.
-    pub fn new(
-        n_records: usize,
-        chunk: usize,
-        seed: u64,
-        purpose: Purpose,
-        shuffle: bool,
-    ) -> Option<Self> {
+    pub fn new(n_records: usize, chunk: usize, seed: u64, purpose: Purpose, shuffle: bool) -> Option<Self> {
         let can_fill = chunk > 0 && n_records >= chunk;
-        can_fill.then_some(Self {
-            n_records,
-            chunk,
-            seed,
-            purpose,
-            shuffle,
-            cached: None,
-        })
+        can_fill.then_some(Self { n_records, chunk, seed, purpose, shuffle, cached: None })
     }
 
     /// Chunks in an epoch.
@@ -49,15 +36,8 @@ impl PromptOrder {
         if !self.shuffle {
             return (start..start + self.chunk).collect();
         }
-        if self
-            .cached
-            .as_ref()
-            .is_none_or(|(cached, _)| *cached != epoch)
-        {
-            self.cached = Some((
-                epoch,
-                permutation(self.n_records, self.seed, self.purpose, epoch),
-            ));
+        if self.cached.as_ref().is_none_or(|(cached, _)| *cached != epoch) {
+            self.cached = Some((epoch, permutation(self.n_records, self.seed, self.purpose, epoch)));
         }
         let order = self.cached.as_ref().map_or(&[][..], |(_, order)| order);
         order[start..start + self.chunk].to_vec()
@@ -99,11 +79,6 @@ mod tests {
     fn too_few_records_fill_no_chunk() {
         assert!(PromptOrder::new(2, 3, 0, Purpose::PromptOrder, true).is_none());
         assert!(PromptOrder::new(2, 0, 0, Purpose::PromptOrder, true).is_none());
-        assert_eq!(
-            PromptOrder::new(5, 2, 0, Purpose::PromptOrder, false)
-                .unwrap()
-                .chunk(3),
-            [2, 3]
-        );
+        assert_eq!(PromptOrder::new(5, 2, 0, Purpose::PromptOrder, false).unwrap().chunk(3), [2, 3]);
     }
 }

@@ -6,11 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The entropy that the most uncertain `top_entropy_quantile` of the tokens reach: the `1 - top_entropy_quantile`
 /// quantile, linearly interpolated. `None` where all tokens are taken or there are none.
 pub fn entropy_threshold(entropies: &[f64], top_entropy_quantile: f64) -> Option<f64> {
-    if top_entropy_quantile >= 1.0 {
-        None
-    } else {
-        quantile(entropies, 1.0 - top_entropy_quantile)
-    }
+    if top_entropy_quantile >= 1.0 { None } else { quantile(entropies, 1.0 - top_entropy_quantile) }
 }
 
 /// How the coefficient of the entropy bonus is chosen. Defaults are TRL 1.16's.
@@ -59,11 +55,7 @@ impl EntropyController {
     pub fn new(settings: EntropySettings) -> Self {
         let coefficient = settings.entropy_coef;
         // TRL's start: an entropy of 0 lets an adaptive bonus act from the first step.
-        Self {
-            settings,
-            coefficient,
-            last_entropy: 0.0,
-        }
+        Self { settings, coefficient, last_entropy: 0.0 }
     }
 
     /// Whether the loss has an entropy bonus at all.
@@ -78,8 +70,7 @@ impl EntropyController {
 
     /// The coefficient to apply in the next step: 0 while an adaptive controller sees more entropy than it wants.
     pub fn applied(&self) -> f64 {
-        let idle =
-            self.settings.use_adaptive_entropy && self.last_entropy > self.settings.entropy_target;
+        let idle = self.settings.use_adaptive_entropy && self.last_entropy > self.settings.entropy_target;
         if idle { 0.0 } else { self.coefficient }
     }
 
@@ -104,22 +95,15 @@ mod tests {
 
     #[test]
     fn the_controller_holds_its_target() {
-        let settings = EntropySettings {
-            use_adaptive_entropy: true,
-            entropy_coef: 0.002,
-            ..EntropySettings::default()
-        };
+        let settings =
+            EntropySettings { use_adaptive_entropy: true, entropy_coef: 0.002, ..EntropySettings::default() };
         let mut controller = EntropyController::new(settings);
         assert_eq!(controller.applied(), 0.002);
         controller.update(0.1);
         assert!((controller.applied() - 0.007).abs() < 1e-15);
         controller.update(0.5);
         assert!((controller.coefficient() - 0.002).abs() < 1e-15);
-        assert_eq!(
-            controller.applied(),
-            0.0,
-            "above the target the bonus rests"
-        );
+        assert_eq!(controller.applied(), 0.0, "above the target the bonus rests");
         controller.update(0.5);
         assert_eq!(controller.coefficient(), 0.0, "bounded below");
         assert!(controller.is_enabled());
@@ -127,10 +111,7 @@ mod tests {
 
     #[test]
     fn a_constant_coefficient_stays() {
-        let mut controller = EntropyController::new(EntropySettings {
-            entropy_coef: 0.3,
-            ..Default::default()
-        });
+        let mut controller = EntropyController::new(EntropySettings { entropy_coef: 0.3, ..Default::default() });
         controller.update(0.0);
         controller.update(9.0);
         assert_eq!((controller.applied(), controller.coefficient()), (0.3, 0.3));

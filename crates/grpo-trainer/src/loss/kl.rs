@@ -40,10 +40,7 @@ mod tests {
                 let h = 1e-6;
                 let value = |x| estimator.value_and_slope(reference, x).0;
                 let slope = (value(lp + h) - value(lp - h)) / (2.0 * h);
-                assert!(
-                    (slope - estimator.value_and_slope(reference, lp).1).abs() < 1e-8,
-                    "{estimator:?}"
-                );
+                assert!((slope - estimator.value_and_slope(reference, lp).1).abs() < 1e-8, "{estimator:?}");
             }
         }
     }

@@ -100,15 +100,9 @@ impl LossMetrics {
             LossType::Sapo => {}
             _ => named.extend([
                 ("clip_ratio/low_mean", Some(self.low_clipped.mean())),
-                (
-                    "clip_ratio/low_min",
-                    Some(self.low_min).filter(|x| x.is_finite()),
-                ),
+                ("clip_ratio/low_min", Some(self.low_min).filter(|x| x.is_finite())),
                 ("clip_ratio/high_mean", Some(self.high_clipped.mean())),
-                (
-                    "clip_ratio/high_max",
-                    Some(self.high_max).filter(|x| x.is_finite()),
-                ),
+                ("clip_ratio/high_max", Some(self.high_max).filter(|x| x.is_finite())),
                 ("clip_ratio/region_mean", Some(self.region_clipped.mean())),
             ]),
         }
@@ -124,18 +118,13 @@ impl LossMetrics {
         phi: f64,
     ) {
         let places: Vec<usize> = match ratio.level() {
-            ImportanceSamplingLevel::Token => (0..sequence.mask.len())
-                .filter(|&t| sequence.mask[t])
-                .collect(),
+            ImportanceSamplingLevel::Token => (0..sequence.mask.len()).filter(|&t| sequence.mask[t]).collect(),
             ImportanceSamplingLevel::Sequence => vec![0],
         };
         let advantage = sequence.advantage;
         if settings.loss_type.is_clipped() {
             let flags = |clipped: &dyn Fn(f64) -> bool| -> Vec<f64> {
-                places
-                    .iter()
-                    .map(|&t| f64::from(clipped(clipped::bounded(settings, ratio.at(t)))))
-                    .collect()
+                places.iter().map(|&t| f64::from(clipped(clipped::bounded(settings, ratio.at(t))))).collect()
             };
             let low = flags(&|r| r < 1.0 - settings.epsilon_low && advantage < 0.0);
             let high = flags(&|r| r > 1.0 + settings.epsilon_high && advantage > 0.0);

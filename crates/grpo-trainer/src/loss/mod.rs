@@ -70,10 +70,7 @@ pub enum LossType {
 impl LossType {
     /// Whether the surrogate is the clipped one of PPO.
     fn is_clipped(self) -> bool {
-        matches!(
-            self,
-            Self::Grpo | Self::Bnpo | Self::DrGrpo | Self::Dapo | Self::Luspo
-        )
+        matches!(self, Self::Grpo | Self::Bnpo | Self::DrGrpo | Self::Dapo | Self::Luspo)
     }
 }
 
@@ -201,34 +198,12 @@ pub fn compute_loss(
 impl LossSequence<'_> {
     fn check(&self, settings: &LossSettings) {
         let n = self.log_probs.len();
-        assert_eq!(
-            self.mask.len(),
-            n,
-            "mask and log-probabilities differ in length"
-        );
-        assert_eq!(
-            self.entropy.len(),
-            n,
-            "entropies and log-probabilities differ in length"
-        );
-        for other in [
-            self.old_log_probs,
-            self.sampling_log_probs,
-            self.reference_log_probs,
-        ]
-        .into_iter()
-        .flatten()
-        {
-            assert_eq!(
-                other.len(),
-                n,
-                "log-probabilities of two policies differ in length"
-            );
+        assert_eq!(self.mask.len(), n, "mask and log-probabilities differ in length");
+        assert_eq!(self.entropy.len(), n, "entropies and log-probabilities differ in length");
+        for other in [self.old_log_probs, self.sampling_log_probs, self.reference_log_probs].into_iter().flatten() {
+            assert_eq!(other.len(), n, "log-probabilities of two policies differ in length");
         }
-        assert!(
-            settings.beta == 0.0 || self.reference_log_probs.is_some(),
-            "beta needs reference log-probabilities"
-        );
+        assert!(settings.beta == 0.0 || self.reference_log_probs.is_some(), "beta needs reference log-probabilities");
     }
 
     fn n_tokens(&self) -> usize {
@@ -240,20 +215,11 @@ impl LossSequence<'_> {
         let (Some(threshold), true) = (threshold, self.advantage < 0.0) else {
             return 1.0;
         };
-        let before = self
-            .sampling_log_probs
-            .or(self.old_log_probs)
-            .unwrap_or(self.log_probs);
-        let drift = (0..self.mask.len())
-            .filter(|&t| self.mask[t])
-            .map(|t| before[t] - self.log_probs[t]);
+        let before = self.sampling_log_probs.or(self.old_log_probs).unwrap_or(self.log_probs);
+        let drift = (0..self.mask.len()).filter(|&t| self.mask[t]).map(|t| before[t] - self.log_probs[t]);
         // A token whose sampling log-probability is unknown is no evidence of drift.
         let drift = krystal_math::statistics::sum(drift.filter(|d| !d.is_nan()));
-        if drift / self.n_tokens().max(1) as f64 <= threshold {
-            1.0
-        } else {
-            0.0
-        }
+        if drift / self.n_tokens().max(1) as f64 <= threshold { 1.0 } else { 0.0 }
     }
 }
 
@@ -276,11 +242,7 @@ fn add_policy_loss(
     let ratio = ImportanceRatio::new(settings.importance_sampling_level, sequence);
     let keep = sequence.off_policy_keep(settings.off_policy_mask_threshold);
     let is_vespo = settings.loss_type == LossType::Vespo;
-    let phi = if is_vespo {
-        vespo::gamma_weight(settings, sequence)
-    } else {
-        1.0
-    };
+    let phi = if is_vespo { vespo::gamma_weight(settings, sequence) } else { 1.0 };
     let coefficient = window.coefficient(settings.loss_type, n_tokens);
 
     let mut gradient = vec![0.0; sequence.log_probs.len()];
@@ -291,24 +253,12 @@ fn add_policy_loss(
         let surrogate = match settings.loss_type {
             LossType::Cispo => cispo::surrogate(settings, r, advantage, lp),
             LossType::Sapo => sapo::surrogate(settings, r, advantage),
-            LossType::Vespo => Surrogate {
-                loss: -phi * advantage * lp,
-                d_ratio: 0.0,
-                d_log_prob: -phi * advantage,
-            },
+            LossType::Vespo => Surrogate { loss: -phi * advantage * lp, d_ratio: 0.0, d_log_prob: -phi * advantage },
             _ => clipped::surrogate(settings, r, advantage),
         };
-        let high_entropy = if window.is_high_entropy(sequence.entropy[t]) {
-            1.0
-        } else {
-            0.0
-        };
+        let high_entropy = if window.is_high_entropy(sequence.entropy[t]) { 1.0 } else { 0.0 };
         // vespo has the rollout ratio inside its sequence weight already.
-        let rho = if is_vespo {
-            1.0
-        } else {
-            sequence.rollout_ratio_at(t)
-        };
+        let rho = if is_vespo { 1.0 } else { sequence.rollout_ratio_at(t) };
         let factor = keep * high_entropy * rho;
         let mut value = factor * surrogate.loss;
         let mut d_log_prob = factor * surrogate.d_log_prob;
@@ -356,14 +306,7 @@ fn add_entropy_bonus(
     let weight = entropy_coef
         / window.n_high_entropy_tokens.max(1) as f64
         / window.current_gradient_accumulation_steps.max(1) as f64;
-    let mut gradient = vec![
-        0.0;
-        if settings.entropy_bonus {
-            sequence.mask.len()
-        } else {
-            0
-        }
-    ];
+    let mut gradient = vec![0.0; if settings.entropy_bonus { sequence.mask.len() } else { 0 }];
     for t in (0..sequence.mask.len()).filter(|&t| sequence.mask[t]) {
         let entropy = sequence.entropy[t];
         output.metrics.entropy.add(entropy, 1.0);

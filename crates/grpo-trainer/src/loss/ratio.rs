@@ -102,10 +102,7 @@ pub fn rollout_importance_ratio(
     };
     let low = clip_min.unwrap_or(f64::NEG_INFINITY);
     let high = clip_max.unwrap_or(f64::INFINITY);
-    let masks = matches!(
-        correction,
-        RolloutCorrection::TokenMask | RolloutCorrection::SequenceMask
-    );
+    let masks = matches!(correction, RolloutCorrection::TokenMask | RolloutCorrection::SequenceMask);
     let bound = |r: f64| match masks {
         true if r < low || r > high => 0.0,
         true => r,
@@ -121,18 +118,10 @@ mod tests {
     #[test]
     fn truncates_or_masks_outside_the_bounds() {
         let (old, sampling) = ([0.0, 2.0, -3.0], [0.0, 0.0, 0.0]);
-        let ratio = |c, max| {
-            rollout_importance_ratio(c, &old, &sampling, &[true; 3], Some(0.1), Some(max)).unwrap()
-        };
-        assert_eq!(
-            ratio(RolloutCorrection::TokenTruncate, 3.0),
-            [1.0, 3.0, 0.1]
-        );
+        let ratio = |c, max| rollout_importance_ratio(c, &old, &sampling, &[true; 3], Some(0.1), Some(max)).unwrap();
+        assert_eq!(ratio(RolloutCorrection::TokenTruncate, 3.0), [1.0, 3.0, 0.1]);
         assert_eq!(ratio(RolloutCorrection::TokenMask, 3.0), [1.0, 0.0, 0.0]);
-        assert_eq!(
-            ratio(RolloutCorrection::SequenceMask, 3.0),
-            [(-1.0_f64).exp()]
-        );
+        assert_eq!(ratio(RolloutCorrection::SequenceMask, 3.0), [(-1.0_f64).exp()]);
         assert_eq!(ratio(RolloutCorrection::SequenceTruncate, 0.3), [0.3]);
     }
 
@@ -140,15 +129,7 @@ mod tests {
     fn an_unknown_or_masked_token_counts_as_equal() {
         let c = RolloutCorrection::SequenceTruncate;
         let mask = [true, true, false];
-        let ratio = rollout_importance_ratio(
-            c,
-            &[0.5, 1.0, 9.0],
-            &[0.0, f64::NAN, 0.0],
-            &mask,
-            None,
-            None,
-        )
-        .unwrap();
+        let ratio = rollout_importance_ratio(c, &[0.5, 1.0, 9.0], &[0.0, f64::NAN, 0.0], &mask, None, None).unwrap();
         assert_eq!(ratio, [0.5_f64.exp()]);
     }
 }

@@ -25,11 +25,7 @@ pub struct Window {
 
 impl Window {
     /// The window of a batch given as a whole, which is also the whole generation.
-    pub fn of(
-        settings: &LossSettings,
-        sequences: &[LossSequence<'_>],
-        max_completion_length: usize,
-    ) -> Self {
+    pub fn of(settings: &LossSettings, sequences: &[LossSequence<'_>], max_completion_length: usize) -> Self {
         let n_tokens = sequences.iter().map(LossSequence::n_tokens).sum();
         let mut window = Self {
             n_sequences: sequences.len(),
@@ -55,25 +51,15 @@ impl Window {
             return;
         }
         let counted: Vec<f64> = sequences
-            .flat_map(|(entropy, mask)| {
-                entropy
-                    .iter()
-                    .zip(mask)
-                    .filter(|&(_, &m)| m)
-                    .map(|(&h, _)| h)
-            })
+            .flat_map(|(entropy, mask)| entropy.iter().zip(mask).filter(|&(_, &m)| m).map(|(&h, _)| h))
             .collect();
         let threshold = entropy_threshold(&counted, settings.top_entropy_quantile);
-        self.n_high_entropy_tokens = counted
-            .iter()
-            .filter(|&&h| threshold.is_none_or(|t| h >= t))
-            .count();
+        self.n_high_entropy_tokens = counted.iter().filter(|&&h| threshold.is_none_or(|t| h >= t)).count();
         self.entropy_threshold = threshold;
     }
 
     pub(super) fn is_high_entropy(&self, entropy: f64) -> bool {
-        self.entropy_threshold
-            .is_none_or(|threshold| entropy >= threshold)
+        self.entropy_threshold.is_none_or(|threshold| entropy >= threshold)
     }
 
     /// `dloss / dL[b,t]` of a token that counts, in a sequence with `n_tokens` such tokens.
@@ -87,8 +73,7 @@ impl Window {
             LossType::Luspo => batch * accumulation,
             // `num_items_in_batch` spans the generation: rescaled to one accumulation window.
             LossType::Dapo | LossType::Cispo | LossType::Vespo => {
-                self.num_items_in_batch.max(1) as f64 * accumulation
-                    / self.steps_per_generation.max(1) as f64
+                self.num_items_in_batch.max(1) as f64 * accumulation / self.steps_per_generation.max(1) as f64
             }
         };
         divisor.recip()

@@ -11,14 +11,9 @@ use super::{LossSequence, LossSettings};
 pub(super) fn gamma_weight(settings: &LossSettings, sequence: &LossSequence<'_>) -> f64 {
     let lowest = 1e-8_f64.ln();
     let old = sequence.old_log_probs.unwrap_or(sequence.log_probs);
-    let policy = (0..old.len())
-        .filter(|&t| sequence.mask[t])
-        .map(|t| (sequence.log_probs[t] - old[t]).clamp(-20.0, 20.0));
-    let rollout = sequence
-        .rollout_ratio
-        .unwrap_or(&[])
-        .iter()
-        .map(|rho| rho.ln().clamp(lowest, 20.0));
+    let policy =
+        (0..old.len()).filter(|&t| sequence.mask[t]).map(|t| (sequence.log_probs[t] - old[t]).clamp(-20.0, 20.0));
+    let rollout = sequence.rollout_ratio.unwrap_or(&[]).iter().map(|rho| rho.ln().clamp(lowest, 20.0));
     let log_ratio = (sum(policy) + sum(rollout)).clamp(lowest, 20.0);
     let (k, lambda) = if sequence.advantage >= 0.0 {
         (settings.vespo_k_pos, settings.vespo_lambda_pos)

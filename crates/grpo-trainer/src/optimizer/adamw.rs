@@ -5,9 +5,7 @@ use std::fmt::Debug;
 use serde::{Deserialize, Serialize};
 
 /// A float an optimiser can work in.
-pub trait Real:
-    Copy + Debug + PartialOrd + Default + Send + Sync + private::Sealed + 'static
-{
+pub trait Real: Copy + Debug + PartialOrd + Default + Send + Sync + private::Sealed + 'static {
     /// Rounds to this type.
     fn from_f64(x: f64) -> Self;
     /// Widens to `f64`, exactly.
@@ -17,13 +15,7 @@ pub trait Real:
 mod private {
     /// One element of AdamW, in the arithmetic of the type.
     pub trait Sealed: Sized {
-        fn adamw(
-            value: &mut Self,
-            gradient: Self,
-            first: &mut Self,
-            second: &mut Self,
-            c: &super::Coefficients<Self>,
-        );
+        fn adamw(value: &mut Self, gradient: Self, first: &mut Self, second: &mut Self, c: &super::Coefficients<Self>);
     }
 }
 
@@ -78,12 +70,7 @@ pub struct AdamWSettings {
 
 impl Default for AdamWSettings {
     fn default() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-        }
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
     }
 }
 
@@ -121,12 +108,7 @@ impl<T: Real> AdamW<T> {
     /// An optimiser that has taken no step, for tensors of these lengths.
     pub fn new(settings: AdamWSettings, lengths: impl IntoIterator<Item = usize>) -> Self {
         let first: Vec<Vec<T>> = lengths.into_iter().map(|n| vec![T::default(); n]).collect();
-        Self {
-            settings,
-            n_steps: 0,
-            second: first.clone(),
-            first,
-        }
+        Self { settings, n_steps: 0, second: first.clone(), first }
     }
 
     /// Steps taken.
@@ -143,15 +125,22 @@ impl<T: Real> AdamW<T> {
     ///
     /// # Panics
     /// Where number or lengths of the tensors differ from those it was made for.
-    pub fn step<'a>(
-        &mut self,
-        learning_rate: f64,
-        tensors: impl IntoIterator<Item = (&'a mut [T], &'a [T])>,
-    ) {
+    pub fn step<'a>(&mut self, learning_rate: f64, tensors: impl IntoIterator<Item = (&'a mut [T], &'a [T])>) {
+        let coefficients = self.begin_step(learning_rate);
+        let mut n_tensors = 0;
+        for (i, (values, gradient)) in tensors.into_iter().enumerate() {
+            self.step_tensor(i, values, gradient, &coefficients);
+            n_tensors += 1;
+        }
+        assert_eq!(n_tensors, self.first.len(), "fewer tensors than the optimiser was made for");
+    }
+
+    /// Counts a step; [`AdamW::step_tensor`] of every tensor completes it.
+    pub(crate) fn begin_step(&mut self, learning_rate: f64) -> Coefficients<T> {
         self.n_steps += 1;
         let s = &self.settings;
         let t = self.n_steps as f64;
-        let coefficients = Coefficients {
+        Coefficients {
             decay: T::from_f64(1.0 - learning_rate * s.weight_decay),
             one_minus_beta1: T::from_f64(1.0 - s.beta1),
             beta2: T::from_f64(s.beta2),
@@ -159,30 +148,17 @@ impl<T: Real> AdamW<T> {
             step_size: T::from_f64(learning_rate / (1.0 - s.beta1.powf(t))),
             sqrt_bias_correction2: T::from_f64((1.0 - s.beta2.powf(t)).sqrt()),
             eps: T::from_f64(s.eps),
-        };
-        let mut n_tensors = 0;
-        for (i, (values, gradient)) in tensors.into_iter().enumerate() {
-            n_tensors += 1;
-            assert!(
-                i < self.first.len(),
-                "more tensors than the optimiser was made for ({})",
-                self.first.len()
-            );
-            let (first, second) = (&mut self.first[i], &mut self.second[i]);
-            assert_eq!(values.len(), first.len(), "tensor {i} changed its length");
-            assert_eq!(
-                gradient.len(),
-                first.len(),
-                "gradient {i} differs in length from its tensor"
-            );
-            for (((p, &g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
-                T::adamw(p, g, m, v, &coefficients);
-            }
         }
-        assert_eq!(
-            n_tensors,
-            self.first.len(),
-            "fewer tensors than the optimiser was made for"
-        );
+    }
+
+    /// The step of tensor `i`.
+    pub(crate) fn step_tensor(&mut self, i: usize, values: &mut [T], gradient: &[T], coefficients: &Coefficients<T>) {
+        assert!(i < self.first.len(), "more tensors than the optimiser was made for ({})", self.first.len());
+        let (first, second) = (&mut self.first[i], &mut self.second[i]);
+        assert_eq!(values.len(), first.len(), "tensor {i} changed its length");
+        assert_eq!(gradient.len(), first.len(), "gradient {i} differs in length from its tensor");
+        for (((p, &g), m), v) in values.iter_mut().zip(gradient).zip(first).zip(second) {
+            T::adamw(p, g, m, v, coefficients);
+        }
     }
 }

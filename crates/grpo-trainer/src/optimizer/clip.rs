@@ -6,10 +6,7 @@ use super::Real;
 
 /// Euclidean norm of all gradients together, summed in `f64`.
 pub fn gradient_norm<T: Real>(gradients: &[&mut [T]]) -> f64 {
-    sum(gradients
-        .iter()
-        .map(|g| sum(g.iter().map(|x| x.to_f64().powi(2)))))
-    .sqrt()
+    sum(gradients.iter().map(|g| sum(g.iter().map(|x| x.to_f64().powi(2))))).sqrt()
 }
 
 /// Scales the gradients so that their norm is at most `max_norm`; returns the norm before.

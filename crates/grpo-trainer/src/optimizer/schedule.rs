@@ -33,11 +33,7 @@ pub struct LrSchedule {
 impl LrSchedule {
     /// The rate of step `step`, the first being 0.
     pub fn at(&self, step: u64) -> f64 {
-        let (step, warmup, total) = (
-            step as f64,
-            self.warmup_steps as f64,
-            self.total_steps as f64,
-        );
+        let (step, warmup, total) = (step as f64, self.warmup_steps as f64, self.total_steps as f64);
         let rising = step / warmup.max(1.0);
         let after = (step - warmup) / (total - warmup).max(1.0);
         let factor = match self.kind {
@@ -45,9 +41,7 @@ impl LrSchedule {
             _ if step < warmup => rising,
             LrSchedulerType::ConstantWithWarmup => 1.0,
             LrSchedulerType::Linear => ((total - step) / (total - warmup).max(1.0)).max(0.0),
-            LrSchedulerType::Cosine => {
-                (0.5 * (1.0 + (std::f64::consts::PI * after).cos())).max(0.0)
-            }
+            LrSchedulerType::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * after).cos())).max(0.0),
         };
         self.learning_rate * factor
     }

@@ -43,10 +43,9 @@ fn every_advantage_mask_and_metric_agrees_with_trl() {
         };
         for (name, expected) in case["metrics"].as_object().unwrap() {
             match (metric(name), expected.as_f64()) {
-                (Some(got), Some(expected)) => assert!(
-                    (got - expected).abs() < 1e-5,
-                    "case {i}: {name} {got} {expected}"
-                ),
+                (Some(got), Some(expected)) => {
+                    assert!((got - expected).abs() < 1e-5, "case {i}: {name} {got} {expected}")
+                }
                 (got, expected) => assert_eq!(got, expected, "case {i}: {name}"),
             }
         }
@@ -61,10 +60,6 @@ fn every_advantage_mask_and_metric_agrees_with_trl() {
             assert_eq!(&expected, mask, "case {i}");
             num_items += if counts { n } else { 0 };
         }
-        assert_eq!(
-            num_items as u64,
-            case["num_items"].as_u64().unwrap(),
-            "case {i}"
-        );
+        assert_eq!(num_items as u64, case["num_items"].as_u64().unwrap(), "case {i}");
     }
 }

@@ -63,16 +63,9 @@ impl Bigram {
 
     pub(crate) fn with_fault(fault: Fault) -> Self {
         // Uniform but for a small fixed unevenness, so that no two rows are the same by accident.
-        let table: Vec<f32> = (0..VOCAB * VOCAB)
-            .map(|i| (i * 37 % 11) as f32 * 0.02)
-            .collect();
+        let table: Vec<f32> = (0..VOCAB * VOCAB).map(|i| (i * 37 % 11) as f32 * 0.02).collect();
         let rows = |parity: usize| -> Vec<f32> {
-            table
-                .chunks(VOCAB)
-                .enumerate()
-                .filter(|(r, _)| r % 2 == parity)
-                .flat_map(|(_, row)| row.to_vec())
-                .collect()
+            table.chunks(VOCAB).enumerate().filter(|(r, _)| r % 2 == parity).flat_map(|(_, row)| row.to_vec()).collect()
         };
         let (even, odd) = (rows(0), rows(1));
         Self {
@@ -94,12 +87,7 @@ impl Bigram {
         logits.iter().map(|x| (x - log_total).exp()).collect()
     }
 
-    fn run(
-        &self,
-        table: &[f32],
-        groups: &[ScoreGroup<'_>],
-        temperature: f32,
-    ) -> (TokenScores, Tape) {
+    fn run(&self, table: &[f32], groups: &[ScoreGroup<'_>], temperature: f32) -> (TokenScores, Tape) {
         let (mut scores, mut tape) = (TokenScores::default(), Vec::new());
         for group in groups {
             for completion in &group.completions {
@@ -129,17 +117,9 @@ impl Policy for Bigram {
         let complete = |prompt: &grpo_trainer::policy::PromptRequest, g: usize| {
             let mut rng = stream_rng(request.seed, request.purpose, prompt.stream, g as u64);
             let mut previous = *prompt.tokens.last().unwrap() as usize;
-            let mut completion = Completion {
-                tokens: vec![],
-                log_probs: vec![],
-                finish: Finish::Length,
-            };
+            let mut completion = Completion { tokens: vec![], log_probs: vec![], finish: Finish::Length };
             let greedy = request.sampling.temperature == 0.0;
-            let temperature = if greedy {
-                1.0
-            } else {
-                f64::from(request.sampling.temperature)
-            };
+            let temperature = if greedy { 1.0 } else { f64::from(request.sampling.temperature) };
             while completion.tokens.len() < request.max_completion_length {
                 let p = Self::probabilities(&self.published, previous, temperature);
                 let mut left: f64 = rng.random();
@@ -148,16 +128,8 @@ impl Policy for Bigram {
                     left < 0.0
                 });
                 let likeliest = (0..VOCAB).max_by(|&a, &b| p[a].total_cmp(&p[b])).unwrap();
-                let token = if greedy {
-                    likeliest
-                } else {
-                    drawn.unwrap_or(VOCAB - 1)
-                };
-                let shift = if self.fault == Fault::Mismatch {
-                    0.01
-                } else {
-                    0.0
-                };
+                let token = if greedy { likeliest } else { drawn.unwrap_or(VOCAB - 1) };
+                let shift = if self.fault == Fault::Mismatch { 0.01 } else { 0.0 };
                 completion.tokens.push(token as u32);
                 completion.log_probs.push((p[token].ln() + shift) as f32);
                 if token as u32 == END {
@@ -169,18 +141,10 @@ impl Policy for Bigram {
             completion
         };
         let n = request.num_generations - usize::from(self.fault == Fault::TooFewCompletions);
-        Ok(request
-            .prompts
-            .iter()
-            .map(|prompt| (0..n).map(|g| complete(prompt, g)).collect())
-            .collect())
+        Ok(request.prompts.iter().map(|prompt| (0..n).map(|g| complete(prompt, g)).collect()).collect())
     }
 
-    fn score(
-        &self,
-        groups: &[ScoreGroup<'_>],
-        temperature: f32,
-    ) -> Result<TokenScores, UnknownLetter> {
+    fn score(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<TokenScores, UnknownLetter> {
         Ok(self.run(&self.published, groups, temperature).0)
     }
 
@@ -189,15 +153,10 @@ impl Policy for Bigram {
         groups: &[ScoreGroup<'_>],
         temperature: f32,
     ) -> Result<Option<TokenScores>, UnknownLetter> {
-        Ok((self.fault != Fault::NoReference)
-            .then(|| self.run(&self.reference, groups, temperature).0))
+        Ok((self.fault != Fault::NoReference).then(|| self.run(&self.reference, groups, temperature).0))
     }
 
-    fn forward(
-        &self,
-        groups: &[ScoreGroup<'_>],
-        temperature: f32,
-    ) -> Result<(TokenScores, Tape), UnknownLetter> {
+    fn forward(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<(TokenScores, Tape), UnknownLetter> {
         self.n_forward.set(self.n_forward.get() + 1);
         let (mut scores, tape) = self.run(&self.published, groups, temperature);
         if self.fault == Fault::NanForward {
@@ -216,16 +175,11 @@ impl Policy for Bigram {
                 let w = f64::from(weights.log_probs[n][t]);
                 let v = weights.entropy.get(n).map_or(0.0, |row| f64::from(row[t]));
                 let entropy = -p.iter().map(|p| p * p.ln()).sum::<f64>();
-                let row = if previous % 2 == 0 {
-                    &mut self.gradient_even
-                } else {
-                    &mut self.gradient_odd
-                };
+                let row = if previous % 2 == 0 { &mut self.gradient_even } else { &mut self.gradient_odd };
                 for j in 0..VOCAB {
                     let d_log_prob = f64::from(j == *token) - p[j];
                     let d_entropy = -p[j] * (p[j].ln() + entropy);
-                    row[previous / 2 * VOCAB + j] +=
-                        ((w * d_log_prob + v * d_entropy) / temperature) as f32;
+                    row[previous / 2 * VOCAB + j] += ((w * d_log_prob + v * d_entropy) / temperature) as f32;
                 }
             }
         }
@@ -240,16 +194,8 @@ impl Policy for Bigram {
             return Vec::new();
         }
         vec![
-            Parameter {
-                name: "even",
-                values: &mut self.even,
-                gradient: &mut self.gradient_even,
-            },
-            Parameter {
-                name: "odd",
-                values: &mut self.odd,
-                gradient: &mut self.gradient_odd,
-            },
+            Parameter { name: "even", values: &mut self.even, gradient: &mut self.gradient_even },
+            Parameter { name: "odd", values: &mut self.odd, gradient: &mut self.gradient_odd },
         ]
     }
 
@@ -262,34 +208,19 @@ impl Policy for Bigram {
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, UnknownLetter> {
-        Ok(tokens
-            .iter()
-            .filter(|&&t| t != END)
-            .map(|&t| char::from(b'a' + t as u8))
-            .collect())
+        Ok(tokens.iter().filter(|&&t| t != END).map(|&t| char::from(b'a' + t as u8)).collect())
     }
 
     fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, UnknownLetter> {
         let Prompt::Text(text) = prompt else {
             return Err(UnknownLetter);
         };
-        text.bytes()
-            .map(|b| {
-                (b'a'..=b'f')
-                    .contains(&b)
-                    .then(|| u32::from(b - b'a'))
-                    .ok_or(UnknownLetter)
-            })
-            .collect()
+        text.bytes().map(|b| (b'a'..=b'f').contains(&b).then(|| u32::from(b - b'a')).ok_or(UnknownLetter)).collect()
     }
 
     fn save(&self, directory: &Path) -> Result<(), UnknownLetter> {
         std::fs::create_dir_all(directory).map_err(|_| UnknownLetter)?;
-        let bytes: Vec<u8> = self
-            .published
-            .iter()
-            .flat_map(|x| x.to_le_bytes())
-            .collect();
+        let bytes: Vec<u8> = self.published.iter().flat_map(|x| x.to_le_bytes()).collect();
         std::fs::write(directory.join("table.bin"), bytes).map_err(|_| UnknownLetter)
     }
 }

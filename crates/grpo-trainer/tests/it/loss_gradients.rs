@@ -1,19 +1,12 @@
 //! Gradients against finite differences, for what the fixtures do not combine.
 
 use grpo_trainer::loss::{
-    ImportanceSamplingLevel, KlEstimator, LossSequence, LossSettings, LossType, Window,
-    compute_loss,
+    ImportanceSamplingLevel, KlEstimator, LossSequence, LossSettings, LossType, Window, compute_loss,
 };
 use proptest::prelude::*;
 
-const LOSSES: [LossType; 6] = [
-    LossType::Grpo,
-    LossType::Bnpo,
-    LossType::DrGrpo,
-    LossType::Dapo,
-    LossType::Sapo,
-    LossType::Luspo,
-];
+const LOSSES: [LossType; 6] =
+    [LossType::Grpo, LossType::Bnpo, LossType::DrGrpo, LossType::Dapo, LossType::Sapo, LossType::Luspo];
 
 #[derive(Debug, Clone)]
 struct Batch {
@@ -67,12 +60,8 @@ fn batch() -> impl Strategy<Value = Batch> {
             advantages: vec![],
         };
         for (lp, old, reference, entropy, mask, advantage) in sequences {
-            batch
-                .old
-                .push(lp.iter().zip(&old).map(|(a, b)| a + b).collect());
-            batch
-                .reference
-                .push(lp.iter().zip(&reference).map(|(a, b)| a + b).collect());
+            batch.old.push(lp.iter().zip(&old).map(|(a, b)| a + b).collect());
+            batch.reference.push(lp.iter().zip(&reference).map(|(a, b)| a + b).collect());
             batch.log_probs.push(lp);
             batch.entropy.push(entropy);
             batch.mask.push(mask);

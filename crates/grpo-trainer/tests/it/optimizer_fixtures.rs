@@ -1,17 +1,13 @@
 //! AdamW, clipping and schedules against PyTorch 2.15 and transformers 5.23.
 
-use grpo_trainer::optimizer::{
-    AdamW, AdamWSettings, LrSchedule, LrSchedulerType, Real, clip_gradients, gradient_norm,
-};
+use grpo_trainer::optimizer::{AdamW, AdamWSettings, LrSchedule, LrSchedulerType, Real, clip_gradients, gradient_norm};
 use serde_json::Value;
 
 use crate::fixtures::{load, rows};
 
 fn check<T: Real>(case: &Value, tolerance: f64) {
     let narrow = |rows: Vec<Vec<f64>>| -> Vec<Vec<T>> {
-        rows.into_iter()
-            .map(|row| row.into_iter().map(T::from_f64).collect())
-            .collect()
+        rows.into_iter().map(|row| row.into_iter().map(T::from_f64).collect()).collect()
     };
     let number = |key: &str| case[key].as_f64().unwrap();
     let kind: LrSchedulerType = serde_json::from_value(case["schedule"].clone()).unwrap();
@@ -22,10 +18,7 @@ fn check<T: Real>(case: &Value, tolerance: f64) {
         total_steps: number("total") as u64,
     };
     let mut values = narrow(rows(&case["init"]).unwrap());
-    let settings = AdamWSettings {
-        weight_decay: number("weight_decay"),
-        ..AdamWSettings::default()
-    };
+    let settings = AdamWSettings { weight_decay: number("weight_decay"), ..AdamWSettings::default() };
     let mut adamw = AdamW::new(settings, values.iter().map(Vec::len));
     for (i, step) in case["steps"].as_array().unwrap().iter().enumerate() {
         let mut gradients = narrow(rows(&step["grads"]).unwrap());
@@ -34,31 +27,12 @@ fn check<T: Real>(case: &Value, tolerance: f64) {
             Some(max_norm) => clip_gradients(&mut views, max_norm),
             None => gradient_norm(&views),
         };
-        assert!(
-            (norm - step["grad_norm"].as_f64().unwrap()).abs() < tolerance,
-            "{kind:?} step {i}: norm {norm}"
-        );
+        assert!((norm - step["grad_norm"].as_f64().unwrap()).abs() < tolerance, "{kind:?} step {i}: norm {norm}");
         let lr = schedule.at(i as u64);
-        assert!(
-            (lr - step["lr"].as_f64().unwrap()).abs() < 1e-12,
-            "{kind:?} step {i}: learning rate {lr}"
-        );
-        adamw.step(
-            lr,
-            values
-                .iter_mut()
-                .zip(&gradients)
-                .map(|(p, g)| (&mut p[..], &g[..])),
-        );
-        for (got, expected) in values
-            .iter()
-            .flatten()
-            .zip(rows(&step["params"]).unwrap().iter().flatten())
-        {
-            assert!(
-                (got.to_f64() - expected).abs() < tolerance,
-                "{kind:?} step {i}: {got:?} {expected}"
-            );
+        assert!((lr - step["lr"].as_f64().unwrap()).abs() < 1e-12, "{kind:?} step {i}: learning rate {lr}");
+        adamw.step(lr, values.iter_mut().zip(&gradients).map(|(p, g)| (&mut p[..], &g[..])));
+        for (got, expected) in values.iter().flatten().zip(rows(&step["params"]).unwrap().iter().flatten()) {
+            assert!((got.to_f64() - expected).abs() < tolerance, "{kind:?} step {i}: {got:?} {expected}");
         }
     }
 }

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use grpo_trainer::config::GrpoConfig;
 use grpo_trainer::{
-    Demonstration, Error, EvaluateConfig, GrpoTrainer, Observer, RunDir, SftConfig, SftTrainer,
-    strip_timing,
+    Demonstration, Error, EvaluateConfig, GrpoTrainer, Observer, RunDir, SftConfig, SftTrainer, strip_timing,
 };
 
 use crate::bigram::Bigram;
@@ -53,10 +52,7 @@ fn stateful() -> GrpoConfig {
 }
 
 fn new_trainer(config: GrpoConfig) -> GrpoTrainer<Bigram> {
-    let evaluation = EvaluateConfig {
-        max_completion_length: 4,
-        ..EvaluateConfig::default()
-    };
+    let evaluation = EvaluateConfig { max_completion_length: 4, ..EvaluateConfig::default() };
     let ticks = std::cell::Cell::new(0.0);
     let clock = Box::new(move || {
         // Never the same twice: what it shows must not reach anything but the timing.
@@ -71,9 +67,7 @@ fn new_trainer(config: GrpoConfig) -> GrpoTrainer<Bigram> {
 }
 
 fn start(config: GrpoConfig, path: &Path) -> GrpoTrainer<Bigram> {
-    new_trainer(config)
-        .with_run_dir(RunDir::create(path).unwrap())
-        .unwrap()
+    new_trainer(config).with_run_dir(RunDir::create(path).unwrap()).unwrap()
 }
 
 fn go_on(config: GrpoConfig, path: &Path) -> Result<GrpoTrainer<Bigram>, Error> {
@@ -83,17 +77,9 @@ fn go_on(config: GrpoConfig, path: &Path) -> Result<GrpoTrainer<Bigram>, Error> 
 /// Everything a run leaves behind that must not depend on how it was interrupted.
 fn left_behind(path: &Path) -> (String, String, Vec<u8>) {
     let metrics = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap();
-    let metrics = metrics
-        .lines()
-        .map(strip_timing)
-        .collect::<Vec<_>>()
-        .join("\n");
+    let metrics = metrics.lines().map(strip_timing).collect::<Vec<_>>().join("\n");
     let completions = std::fs::read_to_string(path.join("completions.jsonl")).unwrap();
-    (
-        metrics,
-        completions,
-        std::fs::read(path.join("adapter/table.bin")).unwrap(),
-    )
+    (metrics, completions, std::fs::read(path.join("adapter/table.bin")).unwrap())
 }
 
 fn uninterrupted(config: GrpoConfig) -> (String, String, Vec<u8>) {
@@ -106,37 +92,21 @@ fn uninterrupted(config: GrpoConfig) -> (String, String, Vec<u8>) {
 fn two_runs_of_one_seed_are_the_same() {
     let run = uninterrupted(stateful());
     assert_eq!(run, uninterrupted(stateful()));
-    assert_ne!(
-        run,
-        uninterrupted(GrpoConfig {
-            seed: 1,
-            ..stateful()
-        })
-    );
-    assert_eq!(
-        run.0.lines().count() as u64,
-        TOTAL + 1,
-        "one line per step, and the evaluation before the first"
-    );
+    assert_ne!(run, uninterrupted(GrpoConfig { seed: 1, ..stateful() }));
+    assert_eq!(run.0.lines().count() as u64, TOTAL + 1, "one line per step, and the evaluation before the first");
     assert!(run.0.contains("eval_pass@1") && !run.0.contains("NaN"));
 }
 
 #[test]
 fn a_run_killed_at_any_step_ends_the_same() {
     for checkpoint_every in [1, 2, 4] {
-        let config = GrpoConfig {
-            checkpoint_every,
-            ..stateful()
-        };
+        let config = GrpoConfig { checkpoint_every, ..stateful() };
         let expected = uninterrupted(config.clone());
         for killed_after in 1..TOTAL {
             let folder = tempfile::tempdir().unwrap();
             let mut trainer = start(config.clone(), folder.path());
             // As `train` does before its first step.
-            let mut stopper = Watcher {
-                stop_after: Some(1),
-                ..Watcher::default()
-            };
+            let mut stopper = Watcher { stop_after: Some(1), ..Watcher::default() };
             if checkpoint_every == 1 {
                 trainer.train(&mut stopper).unwrap();
             }
@@ -150,26 +120,17 @@ fn a_run_killed_at_any_step_ends_the_same() {
             text.push_str("{\"step\":");
             std::fs::write(&metrics, text).unwrap();
 
-            go_on(config.clone(), folder.path())
-                .unwrap()
-                .train(&mut ())
-                .unwrap();
+            go_on(config.clone(), folder.path()).unwrap().train(&mut ()).unwrap();
             let (mut got, mut expected) = (left_behind(folder.path()), expected.clone());
             if checkpoint_every > 1 {
                 // Stepping by hand leaves out the evaluation before the first step, unless the run started over.
                 let after_start = |text: &str| -> String {
-                    text.lines()
-                        .filter(|l| !l.starts_with("{\"step\":0,"))
-                        .collect::<Vec<_>>()
-                        .join("\n")
+                    text.lines().filter(|l| !l.starts_with("{\"step\":0,")).collect::<Vec<_>>().join("\n")
                 };
                 got.0 = after_start(&got.0);
                 expected.0 = after_start(&expected.0);
             }
-            assert_eq!(
-                got, expected,
-                "every {checkpoint_every}, killed after {killed_after}"
-            );
+            assert_eq!(got, expected, "every {checkpoint_every}, killed after {killed_after}");
         }
     }
 }
@@ -179,10 +140,7 @@ fn a_finished_run_resumes_to_nothing() {
     let folder = tempfile::tempdir().unwrap();
     start(stateful(), folder.path()).train(&mut ()).unwrap();
     let before = left_behind(folder.path());
-    let summary = go_on(stateful(), folder.path())
-        .unwrap()
-        .train(&mut ())
-        .unwrap();
+    let summary = go_on(stateful(), folder.path()).unwrap().train(&mut ()).unwrap();
     assert_eq!((summary.step, summary.last), (TOTAL, None));
     assert_eq!(left_behind(folder.path()), before);
 }
@@ -190,22 +148,11 @@ fn a_finished_run_resumes_to_nothing() {
 #[test]
 fn a_stopped_run_leaves_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let config = GrpoConfig {
-        checkpoint_every: 100,
-        ..stateful()
-    };
-    let mut stopper = Watcher {
-        stop_after: Some(3),
-        ..Watcher::default()
-    };
-    let summary = start(config.clone(), folder.path())
-        .train(&mut stopper)
-        .unwrap();
+    let config = GrpoConfig { checkpoint_every: 100, ..stateful() };
+    let mut stopper = Watcher { stop_after: Some(3), ..Watcher::default() };
+    let summary = start(config.clone(), folder.path()).train(&mut stopper).unwrap();
     assert_eq!(summary.step, 3);
-    go_on(config.clone(), folder.path())
-        .unwrap()
-        .train(&mut ())
-        .unwrap();
+    go_on(config.clone(), folder.path()).unwrap().train(&mut ()).unwrap();
     assert_eq!(left_behind(folder.path()), uninterrupted(config));
 }
 
@@ -213,51 +160,23 @@ fn a_stopped_run_leaves_a_checkpoint() {
 fn another_run_is_not_resumed() {
     let folder = tempfile::tempdir().unwrap();
     start(stateful(), folder.path()).step(&mut ()).unwrap();
-    let error = go_on(
-        GrpoConfig {
-            learning_rate: 0.2,
-            ..stateful()
-        },
-        folder.path(),
-    )
-    .unwrap_err()
-    .to_string();
-    assert_eq!(
-        error,
-        "cannot resume: `learning_rate` was 0.1 in the checkpoint and is 0.2 now"
-    );
+    let error = go_on(GrpoConfig { learning_rate: 0.2, ..stateful() }, folder.path()).unwrap_err().to_string();
+    assert_eq!(error, "cannot resume: `learning_rate` was 0.1 in the checkpoint and is 0.2 now");
     let mut other = records();
     other[3].columns.insert("answer".into(), "z".into());
     let trainer = GrpoTrainer::new(stateful(), Bigram::new(), rewards(), other).unwrap();
-    let error = trainer
-        .resume_from(RunDir::resume(folder.path()).unwrap(), &mut ())
-        .unwrap_err()
-        .to_string();
+    let error = trainer.resume_from(RunDir::resume(folder.path()).unwrap(), &mut ()).unwrap_err().to_string();
     assert!(error.contains("content of the data"), "{error}");
     // What only says when to write or to stop may change.
-    go_on(
-        GrpoConfig {
-            checkpoint_every: 3,
-            zero_spread_patience: 7,
-            ..stateful()
-        },
-        folder.path(),
-    )
-    .unwrap();
+    go_on(GrpoConfig { checkpoint_every: 3, zero_spread_patience: 7, ..stateful() }, folder.path()).unwrap();
 }
 
 #[test]
 fn only_the_newest_checkpoints_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     start(stateful(), folder.path()).train(&mut ()).unwrap();
-    let checkpoints = RunDir::resume(folder.path())
-        .unwrap()
-        .checkpoints()
-        .unwrap();
-    assert_eq!(
-        checkpoints.iter().map(|c| c.0).collect::<Vec<_>>(),
-        [4, 5, 6]
-    );
+    let checkpoints = RunDir::resume(folder.path()).unwrap().checkpoints().unwrap();
+    assert_eq!(checkpoints.iter().map(|c| c.0).collect::<Vec<_>>(), [4, 5, 6]);
 }
 
 #[test]
@@ -269,19 +188,11 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_previous_one() {
     let blocked = folder.path().join("checkpoints/step-00000002.ckpt");
     std::fs::create_dir_all(blocked.join("in the way")).unwrap();
     let error = trainer.step(&mut ()).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("the one of step 1 is intact and can be resumed"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("the one of step 1 is intact and can be resumed"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
     drop(trainer);
     std::fs::remove_dir_all(&blocked).unwrap();
-    go_on(stateful(), folder.path())
-        .unwrap()
-        .train(&mut ())
-        .unwrap();
+    go_on(stateful(), folder.path()).unwrap().train(&mut ()).unwrap();
     let (metrics, completions, adapter) = uninterrupted(stateful());
     let got = left_behind(folder.path());
     assert_eq!((got.1, got.2), (completions, adapter));
@@ -301,35 +212,19 @@ fn a_damaged_checkpoint_is_passed_over() {
     bytes[middle] ^= 1;
     std::fs::write(&newest, &bytes).unwrap();
     let mut watcher = Watcher::default();
-    let resumed = new_trainer(stateful())
-        .resume_from(RunDir::resume(folder.path()).unwrap(), &mut watcher)
-        .unwrap();
+    let resumed = new_trainer(stateful()).resume_from(RunDir::resume(folder.path()).unwrap(), &mut watcher).unwrap();
     assert_eq!(resumed.n_steps(), 2);
-    assert!(
-        watcher.warnings[0].contains("step-00000003.ckpt"),
-        "{:?}",
-        watcher.warnings
-    );
+    assert!(watcher.warnings[0].contains("step-00000003.ckpt"), "{:?}", watcher.warnings);
     for entry in std::fs::read_dir(folder.path().join("checkpoints")).unwrap() {
         std::fs::write(entry.unwrap().path(), "not a checkpoint").unwrap();
     }
-    assert!(matches!(
-        go_on(stateful(), folder.path()),
-        Err(Error::CheckpointRead {
-            n_checkpoints: 3,
-            ..
-        })
-    ));
+    assert!(matches!(go_on(stateful(), folder.path()), Err(Error::CheckpointRead { n_checkpoints: 3, .. })));
 }
 
 #[test]
 fn supervised_runs_resume_too() {
-    let demonstrations: Vec<Demonstration> = (0..10)
-        .map(|i| Demonstration {
-            prompt: vec![i % 6],
-            completion: vec![(i + 1) % 6, 6],
-        })
-        .collect();
+    let demonstrations: Vec<Demonstration> =
+        (0..10).map(|i| Demonstration { prompt: vec![i % 6], completion: vec![(i + 1) % 6, 6] }).collect();
     let config = SftConfig {
         batch_size: 3,
         max_steps: Some(TOTAL),
@@ -339,27 +234,17 @@ fn supervised_runs_resume_too() {
     };
     let new = || SftTrainer::new(config.clone(), Bigram::new(), demonstrations.clone()).unwrap();
     let whole = tempfile::tempdir().unwrap();
-    new()
-        .with_run_dir(RunDir::create(whole.path()).unwrap())
-        .unwrap()
-        .train(&mut ())
-        .unwrap();
+    new().with_run_dir(RunDir::create(whole.path()).unwrap()).unwrap().train(&mut ()).unwrap();
     let expected = left_behind(whole.path());
     for killed_after in 1..TOTAL {
         let folder = tempfile::tempdir().unwrap();
-        let mut trainer = new()
-            .with_run_dir(RunDir::create(folder.path()).unwrap())
-            .unwrap();
+        let mut trainer = new().with_run_dir(RunDir::create(folder.path()).unwrap()).unwrap();
         for _ in 0..killed_after {
             trainer.step(&mut ()).unwrap();
         }
         drop(trainer);
         let resumed = new().resume_from(RunDir::resume(folder.path()).unwrap(), &mut ());
         resumed.unwrap().train(&mut ()).unwrap();
-        assert_eq!(
-            left_behind(folder.path()),
-            expected,
-            "killed after {killed_after}"
-        );
+        assert_eq!(left_behind(folder.path()), expected, "killed after {killed_after}");
     }
 }

@@ -17,10 +17,7 @@ pub(crate) fn records() -> Vec<Record> {
             let letter = |i: u8| char::from(b'a' + i).to_string();
             let mut columns = Map::new();
             columns.insert("answer".into(), json!(letter(i % 3 + 3)));
-            Record {
-                prompt: Prompt::Text(letter(i % 3)),
-                columns,
-            }
+            Record { prompt: Prompt::Text(letter(i % 3)), columns }
         })
         .collect()
 }
@@ -35,10 +32,7 @@ impl RewardFunction for Exact {
     }
 
     fn score(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Reward>, RewardError> {
-        Ok(inputs
-            .iter()
-            .map(|i| Reward::score(f64::from(i.columns["answer"] == i.completion)))
-            .collect())
+        Ok(inputs.iter().map(|i| Reward::score(f64::from(i.columns["answer"] == i.completion))).collect())
     }
 }
 
@@ -56,9 +50,7 @@ impl RewardFunction for Brief {
             true => Reward::abstain("begins with c"),
             false => {
                 let mut reward = Reward::score(1.0 - input.tokens.len() as f64 / 4.0);
-                reward
-                    .extra
-                    .insert("length".into(), json!(input.tokens.len()));
+                reward.extra.insert("length".into(), json!(input.tokens.len()));
                 reward
             }
         };
@@ -110,9 +102,5 @@ pub(crate) fn accuracy(policy: &Bigram) -> f64 {
         batch_prompts: 5,
         ..EvaluateConfig::default()
     };
-    evaluate(policy, &records(), &Exact, &config, &mut |_| {})
-        .unwrap()
-        .pass(1)
-        .unwrap()
-        .value
+    evaluate(policy, &records(), &Exact, &config, &mut |_| {}).unwrap().pass(1).unwrap().value
 }
