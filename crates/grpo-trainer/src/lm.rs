@@ -11,9 +11,7 @@ use krystal_lm::{
 };
 
 use crate::data::Prompt;
-use crate::policy::{
-    Completion, Finish, GenerationRequest, Parameter, Policy, ScoreGroup, TokenScores, TokenWeights,
-};
+use crate::policy::{Completion, Finish, GenerationRequest, Parameter, Policy, ScoreGroup, TokenScores, TokenWeights};
 
 /// What can go wrong in a [`LmPolicy`].
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +27,9 @@ pub enum LmError {
     #[error("the adapter cannot be written")]
     Adapter(#[source] dynlora_core::Error),
     /// A completion to score is empty, or longer than the model's sequences.
-    #[error("cannot score a prompt of {prompt} and a completion of {completion} tokens: each needs at least one, and together at most {max_position_embeddings}")]
+    #[error(
+        "cannot score a prompt of {prompt} and a completion of {completion} tokens: each needs at least one, and together at most {max_position_embeddings}"
+    )]
     Length {
         /// Tokens of the prompt.
         prompt: usize,
@@ -90,11 +90,8 @@ impl LmPolicy {
     /// Trains `adapter`, whose base is written to its files as `base` (a folder or a hub name).
     pub fn with_adapter(model: Arc<LanguageModel>, adapter: LoraAdapter, base: Option<String>) -> Self {
         let published = LoraWeights::new(&Cpu, model.decoder.config(), &adapter);
-        let master = |name: String, values: &[f32]| Master {
-            name,
-            values: values.to_vec(),
-            gradient: vec![0.0; values.len()],
-        };
+        let master =
+            |name: String, values: &[f32]| Master { name, values: values.to_vec(), gradient: vec![0.0; values.len()] };
         let masters = adapter
             .modules
             .iter()
@@ -208,11 +205,8 @@ impl Policy for LmPolicy {
 
     fn generate(&self, request: &GenerationRequest) -> Result<Vec<Vec<Completion>>, LmError> {
         let (decoder, lora) = self.current();
-        let prompts: Vec<_> = request
-            .prompts
-            .iter()
-            .map(|p| krystal_lm::PromptRequest { tokens: &p.tokens, stream: p.stream })
-            .collect();
+        let prompts: Vec<_> =
+            request.prompts.iter().map(|p| krystal_lm::PromptRequest { tokens: &p.tokens, stream: p.stream }).collect();
         let stop = StopStrings::new(&self.model.tokenizer, self.stop.iter().cloned());
         let options = GenerateOptions {
             stop: Some(&stop),
