@@ -148,7 +148,7 @@ pub struct GrpoConfig {
     pub eval_on_start: bool,
     /// Whether every completion is written to `completions.jsonl`. Default true.
     pub log_completions: bool,
-    /// Steps in a row without any spread of rewards after which the run stops; 0 never stops. Default 20.
+    /// Steps in a row without any spread of rewards after which a run with steps left stops; 0 never stops. Default 20.
     pub zero_spread_patience: u64,
     /// Largest difference between the log-probability recorded while sampling and the rescored one, > 0. Default 1e-5.
     pub sampling_logp_tolerance: f64,

@@ -279,7 +279,9 @@ impl<P: Policy> GrpoTrainer<P> {
         }
         observer.on_step(&metrics);
         let patience = self.config.zero_spread_patience;
-        let gives_up = patience > 0 && self.progress.n_without_spread >= patience;
+        // A run at its end is not stopped: it has done what was asked.
+        let gives_up =
+            patience > 0 && self.progress.n_without_spread >= patience && self.progress.step < self.total_steps;
         if checkpoint_is_due || (gives_up && self.config.checkpoint_every > 0) {
             self.checkpoint(observer)?;
         }

@@ -48,7 +48,7 @@ pub fn nan_mean(values: &[f64]) -> f64 {
     mean(&without_nan(values))
 }
 
-/// [`std`] of the values that are not NaN.
+/// [`std()`] of the values that are not NaN.
 pub fn nan_std(values: &[f64], ddof: usize) -> f64 {
     std(&without_nan(values), ddof)
 }

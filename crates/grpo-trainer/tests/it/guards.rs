@@ -91,6 +91,8 @@ fn rewards_without_spread() {
     // What was learned before must not be lost.
     assert_eq!(RunDir::resume(folder.path()).unwrap().checkpoints().unwrap().len(), 1);
     assert!(folder.path().join("adapter/table.bin").exists());
+    let short = GrpoConfig { max_steps: Some(5), ..config.clone() };
+    run(short, Fault::None, vec![Box::new(Constant(0.5))]).unwrap();
     let patient = GrpoConfig { zero_spread_patience: 0, ..config };
     run(patient, Fault::None, vec![Box::new(Constant(0.5))]).unwrap();
 }
