@@ -1,3 +1,24 @@
-//! The `krystal` binary.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod config_file;
+mod failure;
+mod generation;
+mod model;
+mod progress;
+mod streamed_text;
+mod terminal;
+mod verb;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    failure::guarded(|| {
+        let args: Vec<_> = std::env::args_os().collect();
+        match cli::parse(args) {
+            Ok(cli) => cli::run(cli),
+            Err(failure) => failure::report_usage(&failure),
+        }
+    })
+}

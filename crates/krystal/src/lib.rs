@@ -1,1 +1,15 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "dynlora")]
+pub use dynlora_core as dynlora;
+#[cfg(feature = "grpo")]
+pub use grpo_trainer as grpo;
+#[cfg(feature = "checkpoint")]
+pub use krystal_checkpoint as checkpoint;
+#[cfg(feature = "lm")]
+pub use krystal_lm as lm;
+#[cfg(feature = "math")]
+pub use krystal_math as math;
+#[cfg(feature = "verify")]
+pub use krystal_verify as verify;

@@ -1,0 +1,41 @@
+//! What `krystal` can be asked to do, one file a verb.
+
+mod adapter;
+mod chat;
+mod doctor;
+mod generate;
+mod score;
+
+use clap::Subcommand;
+
+use crate::cli::Global;
+use crate::terminal::Terminal;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Complete a text
+    Generate(generate::Options),
+    /// Talk with a model
+    Chat(chat::Options),
+    /// Log-probability and entropy of a given text, token by token
+    Score(score::Options),
+    /// Inspect, verify, merge and export LoRA adapters
+    #[command(subcommand)]
+    Adapter(adapter::Verb),
+    /// What this machine has, and what is missing for which feature
+    Doctor(doctor::Options),
+}
+
+impl Verb {
+    /// Does it.
+    pub(crate) fn run(&self, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+        match self {
+            Self::Generate(options) => generate::run(options, global, terminal),
+            Self::Chat(options) => chat::run(options, global, terminal),
+            Self::Score(options) => score::run(options, terminal),
+            Self::Adapter(verb) => verb.run(global, terminal),
+            Self::Doctor(options) => doctor::run(options, terminal),
+        }
+    }
+}
