@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::kv::{KvHead, KvSlot};
 use super::matmul::{self, Left, Right};
-use super::simd::{LANES, exp, max, multiversion, sum};
+use super::simd::{LANES, dot, exp, max, multiversion, sum};
 use crate::kernels::{AttentionShape, CachedQuery, Segment, Write};
 
 /// Query rows computed at a time.
@@ -259,6 +259,16 @@ pub(super) fn cached(
 }
 
 multiversion! {
+    /// `out[r] = a[r] . b[r]` for rows of `d` that are `stride` apart.
+    fn row_dots(a: &[f32], b: &[f32], stride: usize, d: usize, out: &mut [f32]) {
+        for (r, out) in out.iter_mut().enumerate() {
+            let row = r * stride..r * stride + d;
+            *out = dot(&a[row.clone()], &b[row]);
+        }
+    }
+}
+
+multiversion! {
     /// `dS = P (dP - D) scale` in place of `dP`, with `D = d_out . out` of each row.
     fn score_gradient(weights: &[f32], gradients: &mut [f32], width: usize, d: &[f32], scale: f32) {
         for ((w, g), d) in weights.chunks_exact(width).zip(gradients.chunks_exact_mut(width)).zip(d) {
@@ -345,12 +355,8 @@ pub(super) fn backward(
                         layout.width,
                         Write::Replace,
                     );
-                    let dots: Vec<f32> = (0..m)
-                        .map(|r| {
-                            let range = at + r * q_stride..at + r * q_stride + d;
-                            super::simd::dot(&d_out[range.clone()], &out[range])
-                        })
-                        .collect();
+                    let mut dots = [0.0; BLOCK];
+                    row_dots(&d_out[at..], &out[at..], q_stride, d, &mut dots[..m]);
                     score_gradient(&scratch.weights, gradients, layout.width, &dots, scale);
                     // dQ = dS K
                     let rows = |data, from: usize| Left {
