@@ -4,7 +4,12 @@
 //! `16 p .. 16 p + 16` as `k` steps of 16 lanes: lane `l` of step `i` is element `(16 p + l, i)`. Rows beyond `n` are zero.
 //! The kernel then reads memory in order, one cache line a step.
 
+use rayon::prelude::*;
+
 use super::simd::{LANES, Lanes};
+
+/// Values below which one thread packs a matrix faster than two.
+const PARALLEL_VALUES: usize = 1 << 18;
 
 /// A packed matrix, `(n, k)`.
 #[derive(Debug, Clone)]
@@ -35,12 +40,17 @@ impl Panels {
         if self.k == 0 {
             return;
         }
-        for (panel, block) in self.steps.chunks_exact_mut(self.k).zip(rows.chunks(LANES * self.k)) {
+        let pack = |(panel, block): (&mut [Lanes], &[f32])| {
             for (lane, row) in block.chunks_exact(self.k).enumerate() {
                 for (step, value) in panel.iter_mut().zip(row) {
                     step.0[lane] = *value;
                 }
             }
+        };
+        if rows.len() < PARALLEL_VALUES {
+            self.steps.chunks_exact_mut(self.k).zip(rows.chunks(LANES * self.k)).for_each(pack);
+        } else {
+            self.steps.par_chunks_exact_mut(self.k).zip(rows.par_chunks(LANES * self.k)).for_each(pack);
         }
     }
 
