@@ -70,7 +70,14 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, ParseFailure> {
     };
     let (leaf_command, leaf) = leaf(&command, &matches);
     let mut args = args;
-    let file = leaf.get_one::<PathBuf>("config").cloned();
+    let path_of = |id| leaf.try_get_one::<PathBuf>(id).ok().flatten();
+    let file = match (path_of("config"), path_of("resume")) {
+        (Some(_), Some(_)) => {
+            return Err(wrong("--resume takes its options from the run: leave out --config".to_owned()));
+        }
+        (config, None) => config.cloned(),
+        (None, Some(run)) => Some(run.join("config.toml")),
+    };
     if let Some(path) = &file {
         let from_file =
             config_file::arguments(path, leaf_command, leaf).map_err(|error| wrong(one_line(&format!("{error:#}"))))?;

@@ -15,7 +15,7 @@ use toml::{Table, Value};
 use crate::failure::{one_line, usage};
 
 /// Keys that only make sense on a command line.
-const NOT_KEYS: [&str; 3] = ["help", "version", "config"];
+const NOT_KEYS: [&str; 4] = ["help", "version", "config", "resume"];
 
 /// The arguments that the keys of `path` stand for, without those that `matches` has from the command line.
 ///

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use krystal::checkpoint::write_atomically;
-use krystal::dynlora::LoraConfig;
 use krystal::grpo::lm::LmPolicy;
 use krystal::grpo::optimizer::LrSchedulerType;
 use krystal::grpo::sft::Demonstration;
@@ -61,11 +60,6 @@ pub(crate) fn grpo_config() -> GrpoConfig {
         lr_scheduler_type: LrSchedulerType::Constant,
         ..GrpoConfig::default()
     }
-}
-
-/// The demonstration's adapter.
-pub(crate) fn lora_config() -> LoraConfig {
-    LoraConfig { r: 16, lora_alpha: 32.0, ..LoraConfig::default() }
 }
 
 /// The reward of the demonstration.

@@ -3,12 +3,15 @@
 
 mod cli;
 mod config_file;
+mod demo;
 mod failure;
 mod generation;
 mod model;
 mod progress;
+mod settings;
 mod streamed_text;
 mod terminal;
+mod training;
 mod verb;
 
 use std::process::ExitCode;

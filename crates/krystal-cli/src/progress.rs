@@ -66,6 +66,15 @@ impl Progress {
         }
     }
 
+    /// A line of text above the bar.
+    pub(crate) fn line(&self, text: &str) {
+        match &self.shown {
+            Shown::Bar(bar) => bar.suspend(|| error_line(text)),
+            Shown::Lines => error_line(text),
+            Shown::Nothing => {}
+        }
+    }
+
     fn text(&self) -> String {
         let total = if self.total > 0 { format!("/{}", self.total) } else { String::new() };
         let seconds = self.started.elapsed().as_secs();

@@ -3,8 +3,11 @@
 mod adapter;
 mod chat;
 mod doctor;
+mod eval;
 mod generate;
 mod score;
+mod sft;
+mod train;
 
 use clap::Subcommand;
 
@@ -14,6 +17,12 @@ use crate::terminal::Terminal;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Train by GRPO: reinforcement from verifiable rewards
+    Train(Box<train::Options>),
+    /// Train on demonstrations: prompts with their completions
+    Sft(Box<sft::Options>),
+    /// How many problems a model solves; or judge recorded answers
+    Eval(eval::Options),
     /// Complete a text
     Generate(generate::Options),
     /// Talk with a model
@@ -31,6 +40,9 @@ impl Verb {
     /// Does it.
     pub(crate) fn run(&self, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
         match self {
+            Self::Train(options) => train::run(options, global, terminal),
+            Self::Sft(options) => sft::run(options, global, terminal),
+            Self::Eval(options) => eval::run(options, global, terminal),
             Self::Generate(options) => generate::run(options, global, terminal),
             Self::Chat(options) => chat::run(options, global, terminal),
             Self::Score(options) => score::run(options, terminal),

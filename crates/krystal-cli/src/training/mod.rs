@@ -1,0 +1,15 @@
+//! What `krystal train` and `krystal sft` share: what is trained, on which prompts, where it is written, and how it is shown.
+
+mod grpo_settings;
+mod outcome;
+mod prompts;
+mod run_folder;
+mod sft_settings;
+mod trainable;
+mod watch;
+
+pub(crate) use outcome::{Outcome, Passed, percent};
+pub(crate) use prompts::{PromptOptions, check_golds, drop_long, hold_out, one_reward};
+pub(crate) use run_folder::{RunOptions, keep_whole_model, resolved, resumable, write_config};
+pub(crate) use trainable::{TrainableOptions, What};
+pub(crate) use watch::{Watch, clock};

@@ -1,0 +1,108 @@
+//! The folder that a run writes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use krystal::grpo::RunDir;
+use serde::Serialize;
+use toml::{Table, Value};
+
+use crate::cli::Global;
+use crate::settings::{self, Settings};
+
+/// Where a run is written.
+#[derive(Debug, Clone, Args, Serialize)]
+#[command(next_help_heading = "Run directory")]
+pub(crate) struct RunOptions {
+    /// Folder to write, which must not hold a run yet [default: runs/VERB-N]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Go on with the run in this folder, with the options of its config.toml; flags given here win
+    #[arg(long, value_name = "DIR", conflicts_with = "run_dir")]
+    #[serde(skip)]
+    pub(crate) resume: Option<PathBuf>,
+}
+
+impl RunOptions {
+    /// The folder, and whether it holds a run that is to go on.
+    pub(crate) fn open(&self, verb: &str) -> anyhow::Result<(RunDir, bool)> {
+        match (&self.resume, &self.run_dir) {
+            (Some(path), _) => Ok((RunDir::resume(path)?, true)),
+            (None, Some(path)) => Ok((RunDir::create(path)?, false)),
+            (None, None) => Ok((RunDir::create(&next_free(Path::new("runs"), verb))?, false)),
+        }
+    }
+}
+
+/// `runs/train-4` after `runs/train-3`.
+fn next_free(runs: &Path, verb: &str) -> PathBuf {
+    let prefix = format!("{verb}-");
+    let number = |name: &str| name.strip_prefix(&prefix)?.parse::<u64>().ok();
+    let names =
+        std::fs::read_dir(runs).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let highest = names.filter_map(|name| number(&name)).max().unwrap_or(0);
+    runs.join(format!("{prefix}{}", highest + 1))
+}
+
+/// Everything that was decided, as flags that decide it again. Paths are made absolute, so that the run can be resumed from
+/// anywhere.
+pub(crate) fn resolved<S: Settings>(options: &impl Serialize, global: &Global, settings: &S) -> anyhow::Result<Table> {
+    const PATHS: [&str; 5] = ["model", "adapter", "data", "eval_data", "init"];
+    let mut table = Table::try_from(options).context("the options cannot be written as TOML")?;
+    table.extend(Table::try_from(global).context("the options cannot be written as TOML")?);
+    table.extend(settings::to_table(settings)?);
+    for key in PATHS {
+        if let Some(Value::String(path)) = table.get_mut(key) {
+            let absolute = std::path::absolute(&*path).with_context(|| format!("{path}: no absolute path"))?;
+            *path = absolute.to_str().unwrap_or(path).to_owned();
+        }
+    }
+    Ok(table)
+}
+
+/// Writes `config.toml`.
+pub(crate) fn write_config(run: &RunDir, verb: &str, table: &Table) -> anyhow::Result<()> {
+    let path = run.path().join("config.toml");
+    let text = format!("# krystal {verb} --config {}\n{}", path.display(), toml::to_string(table)?);
+    Ok(krystal::checkpoint::write_atomically(&path, text.as_bytes())?)
+}
+
+/// An error of a run that can go on from a checkpoint, with how to do that.
+pub(crate) fn resumable(error: anyhow::Error, run: &RunDir, verb: &str) -> anyhow::Error {
+    match run.checkpoints() {
+        Ok(checkpoints) if !checkpoints.is_empty() => {
+            anyhow::anyhow!(
+                "{error:#}; to go on from the last checkpoint: krystal {verb} --resume {}",
+                run.path().display()
+            )
+        }
+        _ => error,
+    }
+}
+
+/// Calls what was trained by its name: a run of all weights leaves `model`, a folder that can be used like any other.
+pub(crate) fn keep_whole_model(run: &RunDir) -> anyhow::Result<PathBuf> {
+    let (from, to) = (run.adapter_path(), run.path().join("model"));
+    let moved = if to.exists() { std::fs::remove_dir_all(&to) } else { Ok(()) };
+    moved.and_then(|()| std::fs::rename(&from, &to)).with_context(|| format!("{}: cannot replace", to.display()))?;
+    Ok(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_numbered_by_verb() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path();
+        assert_eq!(next_free(&runs.join("none"), "train"), runs.join("none/train-1"));
+        for name in ["train-2", "train-10", "train-x", "sft-40"] {
+            std::fs::create_dir(runs.join(name)).unwrap();
+        }
+        assert_eq!(next_free(runs, "train"), runs.join("train-11"));
+        assert_eq!(next_free(runs, "sft"), runs.join("sft-41"));
+    }
+}

@@ -1,0 +1,314 @@
+//! `krystal train`: GRPO.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use krystal::grpo::data::Record;
+use krystal::grpo::lm::LmPolicy;
+use krystal::grpo::verify::VerifierReward;
+use krystal::grpo::{EvaluateConfig, GrpoConfig, GrpoTrainer, RewardFunction, RunDir};
+use krystal::math::sampling::Sampling;
+use krystal::verify::{ProblemSet, parse_rewards};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::demo;
+use crate::failure::usage;
+use crate::model::open_model;
+use crate::settings::Given;
+use crate::terminal::Terminal;
+use crate::training::{
+    Outcome, Passed, PromptOptions, RunOptions, TrainableOptions, Watch, What, check_golds, clock, drop_long, hold_out,
+    keep_whole_model, one_reward, resolved, resumable, write_config,
+};
+
+/// Flags of `krystal train`.
+#[derive(Debug, Clone, Args, Serialize)]
+#[command(after_help = "\
+Examples:
+  krystal train
+      the demonstration: makes and warms up a small model, teaches it arithmetic
+  krystal train --model DIR --data gsm8k.jsonl --reward math
+  krystal train --model DIR --data gsm8k.jsonl --chat --reward math=1.0,calculator=0.2 --max-steps 200 --learning-rate 2e-5
+  krystal train --model DIR --data prompts.jsonl --reward 'command:./judge.py --strict' --loss-type dr_grpo --beta 0.01
+  krystal train --resume runs/train-1
+  krystal train --config runs/train-1/config.toml --seed 2
+
+Rewards: exact, numeric, math, regex, think_format, soft_overlong, repetition, calculator, command; written NAME, NAME=WEIGHT or
+NAME:KEY=VALUE,.. and separated by commas. The run directory holds config.toml, metrics.jsonl, completions.jsonl, checkpoints/
+and adapter/ (PEFT), or model/ with --train all.
+
+With --json the line is {\"eval_before\": {\"pass@1\": .., \"n\": ..}, \"eval_after\": {..}, \"seconds\": .., \"run_dir\": ..}.")]
+pub(crate) struct Options {
+    /// Hugging Face folder of a Llama, Mistral, Qwen2 or Qwen3 model; without it the demonstration runs
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<PathBuf>,
+    /// What completions are worth: math, or math=1.0,calculator=0.2, .. [default: exact for a task]
+    #[arg(long, value_name = "SPEC")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reward: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) prompts: PromptOptions,
+    /// JSONL file to evaluate on [default: a part of the data that is held out, or the task's]
+    #[arg(long, value_name = "FILE.jsonl", help_heading = "Evaluation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) eval_data: Option<PathBuf>,
+    /// Problems to evaluate on; 0 evaluates nothing [default: 100, at most a tenth of the data; all of --eval-data or a task]
+    #[arg(long, value_name = "N", help_heading = "Evaluation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) eval_size: Option<usize>,
+    /// Reward to evaluate by [default: the first of --reward]
+    #[arg(long, value_name = "SPEC", help_heading = "Evaluation")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) eval_reward: Option<String>,
+    /// A completion passes where its score is at least this
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Evaluation")]
+    pub(crate) threshold: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) trainable: TrainableOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) run: RunOptions,
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) grpo: Given<GrpoConfig>,
+}
+
+/// All that a run is made of.
+struct Job {
+    config: GrpoConfig,
+    policy: LmPolicy,
+    rewards: Vec<Box<dyn RewardFunction>>,
+    records: Vec<Record>,
+    /// Problems to evaluate on before and after, by a reward.
+    evaluation: Option<(Vec<Record>, Box<dyn RewardFunction>, EvaluateConfig)>,
+}
+
+/// The folder of a run, and whether it holds a run that is to go on.
+type Opened = (RunDir, bool);
+
+pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let config = options.config(global)?;
+    config.validate()?;
+    let table = resolved(options, global, &config)?;
+    if let Some(model) = &options.model {
+        let job = options.job(model, config, global, terminal)?;
+        return train(job, options, model, None, &table, started, terminal);
+    }
+    let opened = options.run.open("train")?;
+    write_config(&opened.0, "train", &table)?;
+    let options = options.demonstration(opened.0.path(), global, terminal)?;
+    let model = options.model.clone().unwrap_or_default();
+    let job = options.job(&model, config, global, terminal)?;
+    train(job, &options, &model, Some(opened), &table, started, terminal)
+}
+
+/// Runs the job in its folder and reports.
+fn train(
+    job: Job,
+    options: &Options,
+    model: &Path,
+    opened: Option<Opened>,
+    table: &toml::Table,
+    started: Instant,
+    terminal: Terminal,
+) -> anyhow::Result<()> {
+    let Job { config, policy, rewards, records, evaluation } = job;
+    let mut watch = Watch::new("training", terminal);
+    let has_evaluation = evaluation.is_some();
+    let settings = with_evaluations(config, has_evaluation);
+    let mut trainer = GrpoTrainer::new(settings, policy, rewards, records)?.with_clock(clock());
+    if let Some((problems, reward, config)) = evaluation {
+        trainer = trainer.with_evaluation(problems, reward, config)?;
+    }
+    // Only now, so that what is refused leaves no folder behind.
+    let (run, resumes) = opened.map_or_else(|| options.run.open("train"), Ok)?;
+    if resumes {
+        trainer = trainer.resume_from(run.clone(), &mut watch)?;
+    } else {
+        trainer = trainer.with_run_dir(run.clone())?;
+    }
+    write_config(&run, "train", table)?;
+    let summary = trainer.train(&mut watch);
+    watch.end();
+    let summary = summary.map_err(|error| resumable(error.into(), &run, "train"))?;
+    let whole = options.trainable.train == What::All;
+    let trained = if whole { keep_whole_model(&run)? } else { run.adapter_path() };
+    let outcome = Outcome::of(&run)?;
+    let seconds = started.elapsed().as_secs_f64();
+    show(&outcome, &watch, &run, seconds, terminal);
+    let next = match whole {
+        true => format!("--model {}", trained.display()),
+        false => format!("--model {} --adapter {}", model.display(), trained.display()),
+    };
+    terminal.line(&format!("next             krystal generate {next} --prompt TEXT"));
+    let passed = |passed: Option<Passed>| passed.map(Passed::json);
+    terminal.json(&json!({
+        "eval_before": passed(outcome.before),
+        "eval_after": passed(outcome.after),
+        "steps": summary.step,
+        "num_tokens": summary.num_tokens,
+        "tokens_per_second": watch.tokens_per_second(),
+        "seconds": seconds,
+        "run_dir": run.path(),
+        "trained": trained,
+    }));
+    Ok(())
+}
+
+/// The table at the end.
+fn show(outcome: &Outcome, watch: &Watch, run: &RunDir, seconds: f64, terminal: Terminal) {
+    let line = |name: &str, text: String| terminal.line(&format!("{name:16} {text}"));
+    match (outcome.before, outcome.after) {
+        (Some(before), Some(after)) => {
+            line("held-out pass@1", format!("{before} before, {after} after, {} problems, 95 % intervals", after.n));
+        }
+        (None, Some(after)) => line("held-out pass@1", format!("{after}, {} problems, 95 % interval", after.n)),
+        (_, None) => {}
+    }
+    if let Some((first, last)) = watch.rewards {
+        line("reward", format!("{first:.3} in the first step, {last:.3} in the last"));
+    }
+    if let Some(rate) = watch.tokens_per_second() {
+        line("speed", format!("{rate:.0} tokens/s"));
+    }
+    line("time", format!("{seconds:.1} s"));
+    line("run directory", run.path().display().to_string());
+}
+
+/// `--eval-steps 0` means before and after the run: the trainer's 0 means never, even at the end.
+fn with_evaluations(config: GrpoConfig, has_evaluation: bool) -> GrpoConfig {
+    if has_evaluation && config.eval_steps == 0 {
+        GrpoConfig { eval_steps: u64::MAX, eval_on_start: true, ..config }
+    } else {
+        config
+    }
+}
+
+/// Most tokens of a prompt that leave room for a completion: all of it, or half of the model's longest sequence.
+pub(crate) fn room_for_prompts(longest: usize, max_completion_length: usize) -> usize {
+    longest.saturating_sub(max_completion_length).max(longest / 2)
+}
+
+/// What is learned from, and what is not.
+struct Split {
+    records: Vec<Record>,
+    held_out: Vec<Record>,
+}
+
+impl Options {
+    /// The same options for the demonstration, whose model and data are made in the folder of the run.
+    fn demonstration(&self, run: &Path, global: &Global, terminal: Terminal) -> anyhow::Result<Self> {
+        terminal.note(demo::STORY);
+        let made = demo::prepare(run, global.seed, terminal)?;
+        let mut options = self.clone();
+        options.model = Some(made.model);
+        options.prompts.data = Some(made.data);
+        options.eval_data = Some(made.eval_data);
+        options.reward.get_or_insert_with(|| demo::REWARD.to_owned());
+        Ok(options)
+    }
+
+    /// Model, data and rewards.
+    fn job(&self, path: &Path, config: GrpoConfig, global: &Global, terminal: Terminal) -> anyhow::Result<Job> {
+        let spec = self.reward_spec()?;
+        // What is wrong with the data or the rewards is known before a large model is read.
+        let records = self.prompts.records(ProblemSet::Training, global.seed)?;
+        let Split { records, held_out } = self.split(records, global)?;
+        check_golds(&spec, &records, terminal)?;
+        let eval_spec = self.eval_spec(&spec)?;
+        let (_, eval_reward) = one_reward(&eval_spec)?;
+        if !held_out.is_empty() {
+            check_golds(&eval_spec, &held_out, terminal)?;
+        }
+        let model = Arc::new(open_model(path, terminal)?);
+        let longest = model.decoder.config().max_position_embeddings;
+        let policy = self.trainable.policy(model, Some(path.display().to_string()), global.seed)?;
+        let room = room_for_prompts(longest, config.max_completion_length);
+        let most = self.prompts.max_prompt_length.unwrap_or(room);
+        let records = drop_long(&policy, records, most, terminal)?;
+        let evaluation = if held_out.is_empty() {
+            None
+        } else {
+            let problems = drop_long(&policy, held_out, most, terminal)?;
+            Some((problems, eval_reward, self.evaluate_config(&config, global)))
+        };
+        let rewards = VerifierReward::from_spec(&spec)?;
+        let rewards = rewards.into_iter().map(|(reward, _)| Box::new(reward) as Box<dyn RewardFunction>).collect();
+        Ok(Job { config, policy, rewards, records, evaluation })
+    }
+
+    /// The trainer's configuration.
+    fn config(&self, global: &Global) -> anyhow::Result<GrpoConfig> {
+        let is_demonstration = self.model.is_none();
+        if is_demonstration && (self.prompts.data.is_some() || self.prompts.task.is_some()) {
+            return Err(usage("no model for these prompts: expected --model DIR, or neither for the demonstration"));
+        }
+        let mut config =
+            if is_demonstration { self.grpo.settings_over(&demo::grpo_config())? } else { self.grpo.settings()? };
+        config.seed = global.seed;
+        if !is_demonstration && self.trainable.train == What::All && !self.grpo.has("learning_rate") {
+            config.learning_rate = GrpoConfig::default().learning_rate;
+        }
+        if let Some(spec) = &self.reward {
+            let weights = VerifierReward::from_spec(spec)?.into_iter().map(|(_, weight)| weight).collect();
+            config.reward_weights = Some(weights);
+        }
+        Ok(config)
+    }
+
+    fn reward_spec(&self) -> anyhow::Result<String> {
+        match (&self.reward, self.prompts.task) {
+            (Some(spec), _) => Ok(spec.clone()),
+            (None, Some(_)) => Ok("exact".to_owned()),
+            (None, None) => Err(usage("no reward: expected --reward SPEC, such as --reward math")),
+        }
+    }
+
+    /// The reward to evaluate by: the first of the training rewards, unless another is named.
+    fn eval_spec(&self, spec: &str) -> anyhow::Result<String> {
+        match &self.eval_reward {
+            Some(spec) => Ok(spec.clone()),
+            None => Ok(parse_rewards(spec)?.first().map_or_else(String::new, |first| first.reward.to_string())),
+        }
+    }
+
+    /// Records to train on and records to evaluate on.
+    fn split(&self, records: Vec<Record>, global: &Global) -> anyhow::Result<Split> {
+        const USUAL: usize = 100;
+        let size = |available: usize| self.eval_size.unwrap_or(available);
+        if let Some(path) = &self.eval_data {
+            let mut held_out = self.prompts.records_of(path)?;
+            held_out.truncate(size(held_out.len()));
+            return Ok(Split { records, held_out });
+        }
+        if self.prompts.task.is_some() {
+            let mut held_out = self.prompts.records(ProblemSet::HeldOut, global.seed)?;
+            held_out.truncate(size(held_out.len()));
+            return Ok(Split { records, held_out });
+        }
+        let size = self.eval_size.unwrap_or_else(|| USUAL.min(records.len() / 10));
+        if size >= records.len() {
+            return Err(usage(format!("--eval-size {size} leaves none of the {} records to train on", records.len())));
+        }
+        let (records, held_out) = hold_out(records, size);
+        Ok(Split { records, held_out })
+    }
+
+    fn evaluate_config(&self, config: &GrpoConfig, global: &Global) -> EvaluateConfig {
+        EvaluateConfig {
+            seed: global.seed,
+            sampling: Sampling::greedy(),
+            max_completion_length: config.max_completion_length,
+            threshold: self.threshold,
+            ..EvaluateConfig::default()
+        }
+    }
+}
