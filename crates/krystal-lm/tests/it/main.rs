@@ -1,6 +1,14 @@
 //! Integration tests of krystal-lm.
 
+mod bigram;
+mod finite_difference;
 mod generation;
+mod generation_rules;
 mod golden;
+mod instruction_sets;
+mod merged;
+mod random_model;
 mod sampling;
 mod shared;
+mod shared_prefix;
+mod twin;
