@@ -154,6 +154,7 @@ pub trait Kernels: Debug + Send + Sync + 'static {
     /// `out = x / sqrt(mean(x^2) + eps) * weight`, over rows of `weight`'s length.
     fn rms_norm(&self, x: &Self::Buffer, weight: &Self::Buffer, eps: f32, out: &mut Self::Buffer);
     /// Backward of [`Kernels::rms_norm`]: `dx (+)=`, and `d_weight +=` where given.
+    #[allow(clippy::too_many_arguments, reason = "the forward pass's operands, their gradient and two results")]
     fn rms_norm_backward(
         &self,
         dy: &Self::Buffer,
@@ -274,7 +275,7 @@ impl RopeTable {
 
     /// Positions in the table.
     pub fn positions(&self) -> usize {
-        if self.half == 0 { 0 } else { self.cos.len() / self.half }
+        self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 
     /// Cosines and sines at a position, `(D / 2)` each.

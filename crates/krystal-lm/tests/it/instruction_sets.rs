@@ -70,7 +70,7 @@ fn levels_agree_bit_for_bit() {
         }
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text.lines().find_map(|l| Some(l.split_once("bits: ")?.1.split_once(": ")?));
+        let line = text.lines().find_map(|l| l.split_once("bits: ")?.1.split_once(": "));
         let (set, result) = line.unwrap_or_else(|| panic!("no bits of {level:?} in: {text}"));
         sets.push(set.to_owned());
         results.push(result.to_owned());

@@ -103,6 +103,7 @@ multiversion! {
 }
 
 /// Fills `weights` with the attention weights of `m` queries.
+#[allow(clippy::too_many_arguments, reason = "queries, two sources of keys, masks and a result")]
 fn attention_weights(
     q: Left<'_>,
     m: usize,
@@ -280,7 +281,7 @@ multiversion! {
 }
 
 /// Rows `segment` of one head of a `(R, heads * head_dim)` buffer.
-fn head_rows<'a>(buffer: &'a [f32], row: usize, head: usize, stride: usize, d: usize) -> &'a [f32] {
+fn head_rows(buffer: &[f32], row: usize, head: usize, stride: usize, d: usize) -> &[f32] {
     &buffer[row * stride + head * d..]
 }
 

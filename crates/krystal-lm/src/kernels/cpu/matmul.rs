@@ -69,7 +69,7 @@ struct Output {
 
 impl Output {
     /// The same output from column `column` on.
-    fn from_column(&self, column: usize) -> Self {
+    fn at_column(&self, column: usize) -> Self {
         Self { data: self.data.wrapping_add(column), ..*self }
     }
 }
@@ -178,7 +178,7 @@ pub(crate) fn linear_backward_rows(dy: &[f32], m: usize, w: &Panels, rows: Range
         let width = (k - group.start * LANES).min(group.len() * LANES);
         // SAFETY: the strips hold `n` steps each, `dy` and `dx` were checked above, and groups write disjoint columns.
         unsafe {
-            let target = target.from_column(group.start * LANES);
+            let target = target.at_column(group.start * LANES);
             let block = (LEFT_BLOCK / n).clamp(48, 384);
             for start in (0..m).step_by(block) {
                 sweep(level, start..m.min(start + block), 0..group.len(), width, n, Left::rows(dy, n), right, target);
@@ -427,8 +427,8 @@ mod x86 {
                     }
                     for p in 0..P {
                         let w = _mm512_loadu_ps(right.add(p * t.panel_stride));
-                        for r in 0..R {
-                            acc[r][p] = _mm512_fmadd_ps(x[r], w, acc[r][p]);
+                        for (acc, x) in acc.iter_mut().zip(&x) {
+                            acc[p] = _mm512_fmadd_ps(*x, w, acc[p]);
                         }
                     }
                 }

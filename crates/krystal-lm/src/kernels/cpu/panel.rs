@@ -100,9 +100,9 @@ impl Panels {
             if width == LANES && block.len() == LANES {
                 let source: &[Lanes; LANES] = source.try_into().expect("a full block");
                 let block: &mut [Lanes; LANES] = block.try_into().expect("a full block");
-                for l in 0..LANES {
-                    for i in 0..LANES {
-                        block[l].0[i] = source[i].0[l];
+                for (l, step) in block.iter_mut().enumerate() {
+                    for (value, source) in step.0.iter_mut().zip(source) {
+                        *value = source.0[l];
                     }
                 }
             } else {
