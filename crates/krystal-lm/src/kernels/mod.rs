@@ -93,6 +93,11 @@ pub struct LogProbWeights<'a> {
 /// - A row's result depends on that row alone (and, in attention, on the rows it attends to): never on how many rows are
 ///   computed together, nor on threads. The trainer relies on it to compare sampled with rescored log-probabilities.
 /// - Sums over rows (gradients) run in row order.
+/// - Operands have the sizes that each method states; outputs are resized, but for those that are added to (`dw`, `db`,
+///   `d_weight`, `d_head`, `d_table`), which must have theirs.
+///
+/// # Panics
+/// Every method, if sizes contradict each other, with a message that names them. No size may lead outside a buffer.
 pub trait Kernels: Debug + Send + Sync + 'static {
     /// Activations: `f32`, any length.
     type Buffer: Debug + Send + Sync;

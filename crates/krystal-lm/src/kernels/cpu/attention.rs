@@ -248,6 +248,7 @@ pub(super) fn cached(
     for query in queries {
         for kv_head in 0..shape.kv_heads {
             let own = query.own.head(layer, kv_head);
+            assert!(own.len() > 0, "the query's own key and value must have been appended");
             let prefix = query.prefix.map(|p| p.head(layer, kv_head));
             let prefix_len = prefix.map_or(0, KvHead::len);
             let layout = Layout::new(prefix_len, own.len());

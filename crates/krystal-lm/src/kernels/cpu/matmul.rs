@@ -102,12 +102,16 @@ pub(crate) fn multiply(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(out_stride >= n && out.len() >= (m - 1) * out_stride + n, "output ({m}, {n}) does not fit {}", out.len());
+    let fits = extent(m, out_stride, n).is_some_and(|needed| needed <= out.len());
+    assert!(out_stride >= n && fits, "output ({m}, {n}) does not fit {}", out.len());
     if k > 0 {
-        let last = (m - 1) * left.row_stride + (k - 1) * left.step_stride;
-        assert!(left.data.len() > last, "left operand ({m}, {k}) does not fit {}", left.data.len());
-        let last = (n.div_ceil(LANES) - 1) * right.panel_stride + (k - 1) * right.step_stride + LANES;
-        assert!(right.data.len() >= last, "right operand ({k}, {n}) does not fit {}", right.data.len());
+        let needed = extent(k, left.step_stride, 1).and_then(|row| extent(m, left.row_stride, row));
+        let fits = needed.is_some_and(|needed| needed <= left.data.len());
+        assert!(fits, "left operand ({m}, {k}) does not fit {}", left.data.len());
+        let needed =
+            extent(k, right.step_stride, LANES).and_then(|panel| extent(n.div_ceil(LANES), right.panel_stride, panel));
+        let fits = needed.is_some_and(|needed| needed <= right.data.len());
+        assert!(fits, "right operand ({k}, {n}) does not fit {}", right.data.len());
     }
     let level = Level::detect();
     let target = Output { data: out.as_mut_ptr(), stride: out_stride, mode };
@@ -121,7 +125,7 @@ pub(crate) fn multiply(
         }
     };
     let threads = rayon::current_num_threads();
-    if threads == 1 || m * n * k < PARALLEL_WORK {
+    if threads == 1 || m.saturating_mul(n).saturating_mul(k) < PARALLEL_WORK {
         return run(0..m, 0..panels);
     }
     // Tasks are whole tiles, so no element is touched by two of them.
@@ -132,6 +136,12 @@ pub(crate) fn multiply(
     (0..rows.len() * columns.len())
         .into_par_iter()
         .for_each(|t| run(rows[t % rows.len()].clone(), columns[t / rows.len()].clone()));
+}
+
+/// Elements from the first of `count` runs of `len` elements, `stride` apart, to the end of the last; `None` where that is
+/// more than memory can have. `count` is at least 1.
+fn extent(count: usize, stride: usize, len: usize) -> Option<usize> {
+    (count - 1).checked_mul(stride)?.checked_add(len)
 }
 
 /// `count` nearly equal ranges that cover `0..len`.
@@ -160,7 +170,8 @@ pub(crate) fn linear_backward_rows(dy: &[f32], m: usize, w: &Panels, rows: Range
         return;
     }
     assert!(
-        dy.len() >= m * n && dx.len() >= m * k,
+        extent(m, n, n).is_some_and(|needed| needed <= dy.len())
+            && extent(m, k, k).is_some_and(|needed| needed <= dx.len()),
         "({m}, {n}) and ({m}, {k}) do not fit {} and {}",
         dy.len(),
         dx.len()
@@ -186,7 +197,7 @@ pub(crate) fn linear_backward_rows(dy: &[f32], m: usize, w: &Panels, rows: Range
         }
     };
     let groups: Vec<Range<usize>> = (0..strips).step_by(STRIPS).map(|c| c..strips.min(c + STRIPS)).collect();
-    if rayon::current_num_threads() == 1 || m * n * k < PARALLEL_WORK {
+    if rayon::current_num_threads() == 1 || m.saturating_mul(n).saturating_mul(k) < PARALLEL_WORK {
         let mut scratch = Vec::new();
         groups.into_iter().for_each(|group| run(group, &mut scratch));
     } else {
@@ -196,7 +207,6 @@ pub(crate) fn linear_backward_rows(dy: &[f32], m: usize, w: &Panels, rows: Range
 
 /// `dw (n, k) (+)= dy (m, n)^T x (m, k)`: a linear layer's backward pass to its weight.
 pub(crate) fn weight_gradient(dy: &[f32], n: usize, x: &[f32], k: usize, m: usize, dw: &mut [f32], mode: Write) {
-    assert!(dy.len() >= m * n && x.len() >= m * k);
     outer(Left::columns(dy, n), n, x, k, k, m, dw, k, mode);
 }
 

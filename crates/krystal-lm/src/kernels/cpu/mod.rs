@@ -59,6 +59,7 @@ impl Kernels for Cpu {
     }
 
     fn add(&self, from: &Vec<f32>, to: &mut Vec<f32>) {
+        demand("from", from, 1, to.len());
         for (to, from) in to.iter_mut().zip(from) {
             *to += from;
         }
@@ -80,6 +81,9 @@ impl Kernels for Cpu {
 
     fn embed(&self, table: &Panels, ids: &[u32], out: &mut Vec<f32>) {
         let width = table.k();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= table.n()) {
+            panic!("id {id}, but the table has {} rows", table.n());
+        }
         resize(out, ids.len() * width);
         for (id, row) in ids.iter().zip(out.chunks_exact_mut(width)) {
             table.row(*id as usize, row);
@@ -87,6 +91,7 @@ impl Kernels for Cpu {
     }
 
     fn embed_backward(&self, d_out: &Vec<f32>, ids: &[u32], width: usize, d_table: &mut Vec<f32>) {
+        demand("d_out", d_out, ids.len(), width);
         for (id, row) in ids.iter().zip(d_out.chunks_exact(width)) {
             for (to, from) in d_table[*id as usize * width..].iter_mut().zip(row) {
                 *to += from;
@@ -95,9 +100,11 @@ impl Kernels for Cpu {
     }
 
     fn linear(&self, x: &Vec<f32>, rows: usize, w: &Panels, bias: Option<&Vec<f32>>, y: &mut Vec<f32>, write: Write) {
-        resize(y, rows * w.n());
+        demand("x", x, rows, w.k());
+        resize(y, product(rows, w.n()));
         matmul::linear(x, rows, w, y, write);
         if let Some(bias) = bias {
+            demand("bias", bias, 1, w.n());
             for row in y.chunks_exact_mut(w.n()) {
                 for (y, b) in row.iter_mut().zip(bias) {
                     *y += b;
@@ -107,15 +114,21 @@ impl Kernels for Cpu {
     }
 
     fn linear_backward(&self, dy: &Vec<f32>, rows: usize, w: &Panels, dx: &mut Vec<f32>, write: Write) {
-        resize(dx, rows * w.k());
+        demand("dy", dy, rows, w.n());
+        resize(dx, product(rows, w.k()));
         matmul::linear_backward(dy, rows, w, dx, write);
     }
 
     fn weight_gradient(&self, dy: &Vec<f32>, n: usize, x: &Vec<f32>, k: usize, rows: usize, dw: &mut Vec<f32>) {
+        demand("dy", dy, rows, n);
+        demand("x", x, rows, k);
+        demand("dw", dw, n, k);
         matmul::weight_gradient(dy, n, x, k, rows, dw, Write::Add);
     }
 
     fn bias_gradient(&self, dy: &Vec<f32>, n: usize, db: &mut Vec<f32>) {
+        demand("db", db, 1, n);
+        demand_rows("dy", dy, n);
         for row in dy.chunks_exact(n) {
             for (db, dy) in db.iter_mut().zip(row) {
                 *db += dy;
@@ -124,6 +137,7 @@ impl Kernels for Cpu {
     }
 
     fn rms_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, eps: f32, out: &mut Vec<f32>) {
+        demand_rows("x", x, weight.len());
         resize(out, x.len());
         norm::forward(x, weight, eps, out);
     }
@@ -138,6 +152,8 @@ impl Kernels for Cpu {
         write: Write,
         d_weight: Option<&mut Vec<f32>>,
     ) {
+        demand_rows("x", x, weight.len());
+        demand("dy", dy, 1, x.len());
         resize(dx, x.len());
         norm::backward(dy, x, weight, eps, dx, write);
         if let Some(d_weight) = d_weight {
@@ -158,6 +174,7 @@ impl Kernels for Cpu {
         shape: AttentionShape,
         out: &mut Vec<f32>,
     ) {
+        demand_attention(q, k, v, shape);
         resize(out, q.len());
         attention::forward(q, k, v, segments, shape, out);
     }
@@ -175,6 +192,9 @@ impl Kernels for Cpu {
         dk: &mut Vec<f32>,
         dv: &mut Vec<f32>,
     ) {
+        demand_attention(q, k, v, shape);
+        demand("d_out", d_out, 1, q.len());
+        demand("out", out, 1, q.len());
         resize(dq, q.len());
         resize(dk, k.len());
         resize(dv, v.len());
@@ -202,11 +222,14 @@ impl Kernels for Cpu {
     }
 
     fn swiglu(&self, gate: &Vec<f32>, up: &Vec<f32>, out: &mut Vec<f32>) {
+        demand("up", up, 1, gate.len());
         resize(out, gate.len());
         swiglu::forward(gate, up, out);
     }
 
     fn swiglu_backward(&self, d_out: &Vec<f32>, gate: &mut Vec<f32>, up: &mut Vec<f32>) {
+        demand("gate", gate, 1, d_out.len());
+        demand("up", up, 1, d_out.len());
         swiglu::backward(d_out, gate, up);
     }
 
@@ -226,6 +249,7 @@ impl Kernels for Cpu {
     }
 
     fn log_prob(&self, hidden: &Vec<f32>, head: &Panels, targets: &[u32], temperature: f32) -> LogProbs {
+        demand("hidden", hidden, targets.len(), head.k());
         log_prob::forward(hidden, head, targets, temperature)
     }
 
@@ -240,6 +264,7 @@ impl Kernels for Cpu {
         d_hidden: &mut Vec<f32>,
         d_head: Option<&mut Vec<f32>>,
     ) {
+        demand("hidden", hidden, targets.len(), head.k());
         resize(d_hidden, hidden.len());
         log_prob::backward(
             hidden,
@@ -254,9 +279,39 @@ impl Kernels for Cpu {
     }
 
     fn logits(&self, hidden: &Vec<f32>, rows: usize, head: &Panels, out: &mut Vec<f32>) {
-        resize(out, rows * head.n());
+        demand("hidden", hidden, rows, head.k());
+        resize(out, product(rows, head.n()));
         matmul::linear(hidden, rows, head, out, Write::Replace);
     }
+}
+
+/// Demands `rows` rows of `width`.
+#[track_caller]
+fn demand(what: &str, buffer: &[f32], rows: usize, width: usize) {
+    let len = buffer.len();
+    assert!(rows.checked_mul(width) == Some(len), "`{what}` has {len} values, expected {rows} rows of {width}");
+}
+
+/// Demands whole rows of `width`.
+#[track_caller]
+fn demand_rows(what: &str, buffer: &[f32], width: usize) {
+    assert!(buffer.len().is_multiple_of(width), "`{what}` has {} values, expected rows of {width}", buffer.len());
+}
+
+/// Demands heads that divide, and as many rows of each operand.
+#[track_caller]
+fn demand_attention(q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape) {
+    let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
+    assert!(heads.is_multiple_of(kv_heads), "{heads} query heads do not share {kv_heads} key heads");
+    demand_rows("q", q, heads * head_dim);
+    let rows = q.len().checked_div(heads * head_dim).unwrap_or(0);
+    demand("k", k, rows, kv_heads * head_dim);
+    demand("v", v, rows, kv_heads * head_dim);
+}
+
+/// Elements of a result.
+fn product(rows: usize, width: usize) -> usize {
+    rows.checked_mul(width).unwrap_or_else(|| panic!("too many rows: {rows} of {width}"))
 }
 
 /// Sets the length; values that stay are kept, as `Write::Add` needs.
