@@ -52,7 +52,7 @@ impl LanguageModel {
     /// A model from named tensors, in any order, all of those of [`ModelConfig::tensor_names`].
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] for one that is not given.
+    /// [`Error::MissingTensor`] for one that is not given, [`Error::Tensor`] for one of another shape.
     pub fn from_tensors(config: ModelConfig, tensors: &[Tensor], tokenizer: Tokenizer) -> Result<Self> {
         let generation = GenerationConfig::for_model(&config);
         let decoder = decoder_from(config, tensors)?;
@@ -98,11 +98,19 @@ impl LanguageModel {
 /// A decoder from named tensors in any order.
 ///
 /// # Errors
-/// [`Error::MissingTensor`] for one that is not given.
+/// [`Error::MissingTensor`] for one that is not given, [`Error::Tensor`] for one of another shape.
 pub fn decoder_from(config: ModelConfig, tensors: &[Tensor]) -> Result<Decoder<Cpu>> {
     let index: std::collections::BTreeMap<&str, &Tensor> = tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-    Decoder::from_tensors(Cpu, config, |name, _| match index.get(name) {
-        Some(tensor) => Ok(std::borrow::Cow::Borrowed(tensor.values.as_slice())),
+    Decoder::from_tensors(Cpu, config, |name, shape| match index.get(name) {
+        Some(tensor) if tensor.shape == shape && tensor.values.len() == shape.iter().product::<usize>() => {
+            Ok(std::borrow::Cow::Borrowed(tensor.values.as_slice()))
+        }
+        Some(tensor) => Err(Error::Tensor {
+            path: Path::new("tensors in memory").to_owned(),
+            tensor: name.to_owned(),
+            expected: format!("shape {shape:?}"),
+            found: format!("{:?} with {} values", tensor.shape, tensor.values.len()),
+        }),
         None => Err(Error::MissingTensor { path: Path::new("tensors in memory").to_owned(), tensor: name.to_owned() }),
     })
 }

@@ -25,12 +25,20 @@ pub struct LoraWeights<K: Kernels> {
 }
 
 impl<K: Kernels> LoraWeights<K> {
-    /// Packs an adapter's current values. Modules that the model does not have were refused when the adapter was made.
+    /// Packs an adapter's current values.
+    ///
+    /// # Panics
+    /// If the adapter was made for other [`module_shapes`] than this model's.
     pub fn new(kernels: &K, config: &ModelConfig, adapter: &LoraAdapter) -> Self {
         let mut layers: Vec<[Option<LoraPair<K>>; 7]> =
             (0..config.num_hidden_layers).map(|_| Default::default()).collect();
         for module in &adapter.modules {
-            let Some((layer, projection)) = locate(&module.name) else { continue };
+            let name = &module.name;
+            let Some((layer, projection)) = locate(name).filter(|(layer, _)| *layer < layers.len()) else {
+                panic!("the model has no module `{name}`");
+            };
+            let (model, adapter) = (projection.shape(config), (module.d_out, module.d_in));
+            assert!(model == adapter, "`{name}` is {model:?} in the model and {adapter:?} in the adapter");
             let scaled: Vec<f32> = module.b.iter().map(|b| b * module.scale).collect();
             layers[layer][projection as usize] = Some(LoraPair {
                 rank: module.rank,

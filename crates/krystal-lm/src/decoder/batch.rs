@@ -13,8 +13,18 @@ pub struct Group<'a> {
 
 impl Group<'_> {
     /// Rows that the group needs: a prompt's tokens once, and of each completion all but the last token.
+    ///
+    /// # Panics
+    /// If the prompt or a completion is empty.
     pub fn rows(&self) -> usize {
+        self.check();
         self.prompt.len() + self.completions.iter().map(|c| c.len() - 1).sum::<usize>()
+    }
+
+    /// Stops a caller that has nothing to predict from, or nothing to predict.
+    pub(super) fn check(&self) {
+        assert!(!self.prompt.is_empty(), "a prompt needs at least one token");
+        assert!(self.completions.iter().all(|c| !c.is_empty()), "a completion needs at least one token");
     }
 }
 
@@ -36,9 +46,13 @@ pub struct TokenBatch {
 impl TokenBatch {
     /// Lays out groups: each prompt once, its completions behind it. A completion's first token is predicted by the prompt's
     /// last row; its last token predicts nothing and gets no row.
+    ///
+    /// # Panics
+    /// If a prompt or a completion is empty.
     pub fn new<'a>(groups: impl IntoIterator<Item = &'a Group<'a>>) -> Self {
         let mut batch = Self::default();
         for group in groups {
+            group.check();
             let prompt = batch.segments.len();
             batch.push(group.prompt, 0, None);
             let last = batch.tokens.len() - 1;
@@ -68,6 +82,33 @@ impl TokenBatch {
         self.segments.push(Segment { start: self.tokens.len(), len: tokens.len(), prefix });
         self.tokens.extend_from_slice(tokens);
         self.positions.extend((first_position..first_position + tokens.len()).map(|p| p as u32));
+    }
+
+    /// Stops a caller whose batch contradicts itself or the model.
+    pub(super) fn check(&self, vocab_size: usize) {
+        let rows = self.rows();
+        assert!(self.positions.len() == rows, "{} positions for {rows} tokens", self.positions.len());
+        let scored = self.scored.len();
+        assert!(self.targets.len() == scored, "{} targets for {scored} scored rows", self.targets.len());
+        if let Some(row) = self.scored.iter().find(|row| **row >= rows) {
+            panic!("row {row} is scored, but there are {rows}");
+        }
+        for (what, tokens) in [("row {} has", &self.tokens), ("target {} is", &self.targets)] {
+            if let Some(i) = tokens.iter().position(|t| *t as usize >= vocab_size) {
+                let what = what.replace("{}", &i.to_string());
+                panic!("{what} token {}, but the vocabulary ends at {vocab_size}", tokens[i]);
+            }
+        }
+        let mut covered = 0;
+        for (i, segment) in self.segments.iter().enumerate() {
+            assert!(segment.start == covered && segment.len > 0, "segment {i} does not start at row {covered}");
+            covered += segment.len;
+            if let Some(prefix) = segment.prefix {
+                let fits = prefix < i && self.segments[prefix].prefix.is_none();
+                assert!(fits, "segment {i} continues {prefix}, which is not an earlier segment without prefix");
+            }
+        }
+        assert!(covered == rows, "segments cover {covered} of {rows} rows");
     }
 
     /// Rows (R).

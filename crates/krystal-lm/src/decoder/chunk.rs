@@ -31,6 +31,7 @@ fn cut<'a>(groups: &[Group<'a>]) -> Vec<Vec<Group<'a>>> {
     let mut chunks: Vec<Vec<Group<'a>>> = Vec::new();
     let mut rows = CHUNK_ROWS;
     for group in groups {
+        group.check();
         let mut open: Option<Group<'a>> = None;
         for completion in &group.completions {
             let needed = completion.len() - 1 + if open.is_none() { group.prompt.len() } else { 0 };
@@ -90,6 +91,9 @@ pub struct CompletionScores {
 
 impl<K: Kernels> Decoder<K> {
     /// Log-probability and entropy of every completion token of `groups` under `softmax(logits / temperature)`.
+    ///
+    /// # Panics
+    /// For empty texts, and as [`Decoder::score`].
     pub fn score_groups(
         &self,
         lora: Option<&LoraWeights<K>>,
@@ -103,6 +107,9 @@ impl<K: Kernels> Decoder<K> {
     }
 
     /// As [`Decoder::score_groups`], keeping a tape for [`Decoder::backward_groups`].
+    ///
+    /// # Panics
+    /// As [`Decoder::score_groups`].
     pub fn forward_groups(
         &self,
         lora: Option<&LoraWeights<K>>,

@@ -42,6 +42,11 @@ pub struct Tape<K: Kernels> {
     scores: LogProbs,
 }
 
+fn check_temperature(temperature: f32) {
+    let fits = temperature > 0.0 && temperature.is_finite();
+    assert!(fits, "the temperature must be a finite number above 0, got {temperature}");
+}
+
 impl<K: Kernels> Decoder<K> {
     /// The residual stream of a batch after the blocks, `(R, C)`.
     fn residual(
@@ -50,6 +55,7 @@ impl<K: Kernels> Decoder<K> {
         batch: &TokenBatch,
         mut visit: impl FnMut(Adapted<'_, K>, &mut K::Buffer),
     ) -> K::Buffer {
+        batch.check(self.config().vocab_size);
         let mut x = self.kernels().zeros(0);
         self.kernels().embed(self.embedding(), &batch.tokens, &mut x);
         for layer in 0..self.config().num_hidden_layers {
@@ -67,7 +73,14 @@ impl<K: Kernels> Decoder<K> {
     }
 
     /// Log-probability and entropy of every scored token of `softmax(logits / temperature)`.
+    ///
+    /// Positions beyond `max_position_embeddings` are computed like all others, as in transformers: the model was not made for
+    /// them, and whoever takes texts from users refuses longer ones.
+    ///
+    /// # Panics
+    /// For tokens beyond the vocabulary, a batch that contradicts itself, or a temperature that is not a finite number above 0.
     pub fn score(&self, lora: Option<&LoraWeights<K>>, batch: &TokenBatch, temperature: f32) -> Scores {
+        check_temperature(temperature);
         let rope = self.rope(batch.max_positions());
         let mut a = Activations::new(self.kernels());
         let x = self.residual(lora, batch, |block, x| block.forward(x, batch, &rope, &mut a));
@@ -77,6 +90,9 @@ impl<K: Kernels> Decoder<K> {
     }
 
     /// Logits of the scored rows, `(S, V)`. For tests and tools: training and sampling never form them all.
+    ///
+    /// # Panics
+    /// For tokens beyond the vocabulary or a batch that contradicts itself.
     pub fn logits(&self, lora: Option<&LoraWeights<K>>, batch: &TokenBatch) -> Vec<f32> {
         let rope = self.rope(batch.max_positions());
         let mut a = Activations::new(self.kernels());
@@ -88,6 +104,9 @@ impl<K: Kernels> Decoder<K> {
     }
 
     /// As [`Decoder::score`], keeping a tape for [`Decoder::backward`].
+    ///
+    /// # Panics
+    /// As [`Decoder::score`].
     pub fn forward(
         &self,
         lora: Option<&LoraWeights<K>>,
@@ -95,6 +114,7 @@ impl<K: Kernels> Decoder<K> {
         temperature: f32,
         keep: Keep,
     ) -> (Scores, Tape<K>) {
+        check_temperature(temperature);
         let rope = self.rope(batch.max_positions());
         let mut a = Activations::new(self.kernels());
         let mut blocks = Vec::with_capacity(self.config().num_hidden_layers);

@@ -33,11 +33,19 @@ impl<K: Kernels> Decoder<K> {
     ///
     /// # Errors
     /// The first error that `tensor` returns.
+    ///
+    /// # Panics
+    /// If a tensor has not as many values as its shape.
     pub fn from_tensors<'a, E>(
         kernels: K,
         config: ModelConfig,
         mut tensor: impl FnMut(&str, &[usize]) -> std::result::Result<Cow<'a, [f32]>, E>,
     ) -> std::result::Result<Self, E> {
+        let mut tensor = |name: &str, shape: &[usize]| {
+            let values = tensor(name, shape)?;
+            assert_eq!(values.len(), shape.iter().product::<usize>(), "values of tensor `{name}` with shape {shape:?}");
+            Ok(values)
+        };
         let (hidden, vocab) = (config.hidden_size, config.vocab_size);
         let embedding = kernels.matrix(&tensor("model.embed_tokens.weight", &[vocab, hidden])?, vocab, hidden);
         let mut layers = Vec::with_capacity(config.num_hidden_layers);

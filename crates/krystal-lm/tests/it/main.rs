@@ -1,6 +1,7 @@
 //! Integration tests of krystal-lm.
 
 mod bigram;
+mod callers_bugs;
 mod finite_difference;
 mod generation;
 mod generation_rules;
