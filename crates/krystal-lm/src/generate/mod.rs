@@ -147,16 +147,7 @@ pub fn generate<K: Kernels>(
 ) -> Result<Vec<Vec<Generated>>, GenerateError> {
     check(decoder, prompts, options)?;
     let workers = workers(decoder, prompts.len() * num_generations);
-    // Few prompts are split over workers by completion; each worker then runs the prompt itself.
-    let parts = workers.div_ceil(prompts.len().max(1)).clamp(1, num_generations.max(1));
-    let tasks: VecDeque<Task> = (0..prompts.len())
-        .flat_map(|prompt| {
-            (0..parts).map(move |p| Task {
-                prompt,
-                completions: num_generations * p / parts..num_generations * (p + 1) / parts,
-            })
-        })
-        .collect();
+    let tasks = tasks(prompts.len(), num_generations, workers, options.max_batch.max(1));
     let workers = workers.min(tasks.len()).max(1);
     let share = (prompts.len() * num_generations).div_ceil(workers).clamp(1, options.max_batch.max(1));
     let queue = Mutex::new(tasks);
@@ -200,6 +191,15 @@ pub fn generate_streaming<K: Kernels>(
     Ok(done.pop().expect("one task gives one completion").2)
 }
 
+/// Few prompts are split over threads by completion, as are more completions than fit one batch; each part then runs the
+/// prompt itself.
+fn tasks(prompts: usize, num_generations: usize, threads: usize, max_batch: usize) -> VecDeque<Task> {
+    let parts = threads.div_ceil(prompts.max(1)).max(num_generations.div_ceil(max_batch));
+    let parts = parts.clamp(1, num_generations.max(1));
+    let task = |prompt, p| Task { prompt, completions: num_generations * p / parts..num_generations * (p + 1) / parts };
+    (0..prompts).flat_map(|prompt| (0..parts).map(move |p| task(prompt, p))).collect()
+}
+
 fn check<K: Kernels>(
     decoder: &Decoder<K>,
     prompts: &[PromptRequest<'_>],
@@ -225,4 +225,24 @@ fn check<K: Kernels>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tasks;
+
+    #[test]
+    fn tasks_cover_every_completion_and_fit_a_batch() {
+        for (prompts, num_generations, threads, max_batch) in
+            [(1, 1000, 1, 256), (3, 5, 2, 256), (1, 7, 3, 2), (2, 0, 4, 8), (1, 2, 16, 1), (0, 3, 2, 4), (4, 8, 2, 3)]
+        {
+            let tasks = tasks(prompts, num_generations, threads, max_batch);
+            let all: Vec<(usize, usize)> =
+                tasks.iter().flat_map(|t| t.completions.clone().map(|c| (t.prompt, c))).collect();
+            let expected: Vec<(usize, usize)> =
+                (0..prompts).flat_map(|p| (0..num_generations).map(move |c| (p, c))).collect();
+            assert_eq!(all, expected);
+            assert!(tasks.iter().all(|t| t.completions.len() <= max_batch), "{tasks:?}");
+        }
+    }
 }
