@@ -8,7 +8,9 @@ use crate::kernels::cpu::log_prob::{Summary, cumulative_draw};
 
 /// Draws a token and returns its log-probability under the temperature alone.
 ///
-/// One uniform number is drawn for every token, whatever the settings, so that settings do not shift the stream.
+/// One uniform number is drawn for every token, whatever the settings, so that settings do not shift the stream. Where no
+/// distribution is left (logits that are not numbers, or that overflow when divided by the temperature), the first of the
+/// likeliest tokens is taken; its log-probability is what the arithmetic gives, which may be NaN.
 pub(super) fn sample(
     logits: &[f32],
     seen: impl FnOnce() -> Vec<u32>,
@@ -16,16 +18,19 @@ pub(super) fn sample(
     rng: &mut StreamRng,
 ) -> (u32, f32) {
     let u: f64 = rng.random();
-    let greedy = sampling.temperature == 0.0;
-    let inverse = if greedy { 1.0 } else { 1.0 / sampling.temperature };
+    let inverse = if sampling.temperature == 0.0 { 1.0 } else { 1.0 / sampling.temperature };
     let summary = Summary::of_row(logits, inverse);
+    let greedy = sampling.temperature == 0.0 || !summary.is_finite();
     let token = if sampling.is_truncated() {
         let seen = if sampling.repetition_penalty == 1.0 { Vec::new() } else { seen() };
-        sampling::draw(&sampling::probabilities(logits, &seen, sampling), u)
+        let temperature = if greedy { 0.0 } else { sampling.temperature };
+        let sampling = Sampling { temperature, ..sampling.clone() };
+        sampling::draw(&sampling::probabilities(logits, &seen, &sampling), u)
     } else if greedy {
         sampling::argmax(logits).unwrap_or(0)
     } else {
-        cumulative_draw(logits, inverse, &summary, u)
+        // Past the end, by a rounding error, there is no token: never one that has no weight.
+        cumulative_draw(logits, inverse, &summary, u).unwrap_or_else(|| sampling::argmax(logits).unwrap_or(0))
     };
     (token as u32, summary.log_prob(logits[token], inverse))
 }
@@ -59,6 +64,24 @@ mod tests {
                 .sum();
             assert!(chi < 98.0, "chi-squared {chi} with {sampling:?}");
         }
+    }
+
+    /// The sum of the weights in f32 may exceed their sum in f64, and then the largest `u` lies beyond all tokens.
+    #[test]
+    fn the_largest_u_draws_no_token_without_weight() {
+        let u = 1.0 - f64::EPSILON / 2.0;
+        let mut beyond = 0;
+        for seed in 0..200 {
+            let mut rng = stream_rng(seed, Purpose::Generation, 0, 0);
+            let mut logits: Vec<f32> = (0..5000).map(|_| rng.random::<f32>()).collect();
+            logits.push(-60.0);
+            let summary = Summary::of_row(&logits, 1.0);
+            match cumulative_draw(&logits, 1.0, &summary, u) {
+                Some(token) => assert!(token < 5000, "the token of probability e^-69"),
+                None => beyond += 1,
+            }
+        }
+        assert!(beyond > 0, "the case that this is about does not occur");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use krystal_lm::{
-    Finish, GenerateOptions, Generated, Group, PromptRequest, StopStrings, TokenBatch, Tokenizer, generate,
-    generate_streaming,
+    Finish, GenerateOptions, Generated, Group, PromptRequest, StopStrings, TokenBatch, Tokenizer, decoder_from,
+    generate, generate_streaming,
 };
 use krystal_math::rng::Purpose;
 use krystal_math::sampling::Sampling;
@@ -226,4 +226,54 @@ fn a_completion_depends_on_its_stream_alone() {
     let out =
         generate_streaming(&model.decoder, Some(&model.lora), request, &options, |token| streamed.push(token)).unwrap();
     assert_eq!((&out, &streamed), (&alone[0], &alone[0].tokens));
+}
+/// Models whose numbers overflow or are none: tokens are still tokens, the same each time, and where no distribution is left
+/// the log-probabilities say so by not being finite.
+#[test]
+fn broken_models_give_tokens_and_no_panic() {
+    let model = Features { vocab: 1030, ..Features::default() }.build();
+    // Squares overflow and the norm makes zeros of everything: a uniform distribution. Then infinite logits, then NaN.
+    for (part, factor, finite) in [("", 1e30, true), ("lm_head", f32::MAX, false), ("embed", f32::NAN, false)] {
+        let mut tensors = model.tensors.clone();
+        for tensor in tensors.iter_mut().filter(|t| t.name.contains(part)) {
+            tensor.values.iter_mut().for_each(|w| *w *= factor);
+        }
+        let decoder = decoder_from(model.decoder.config().clone(), &tensors).unwrap();
+        for sampling in [
+            Sampling::greedy(),
+            Sampling::default(),
+            Sampling { top_k: 5, top_p: 0.9, min_p: 0.1, repetition_penalty: 1.2, ..Sampling::default() },
+        ] {
+            let run = || {
+                let prompt = PromptRequest { tokens: &[3, 4], stream: 0 };
+                generate(&decoder, None, &[prompt], 2, &GenerateOptions::new(&sampling, 3, &[])).unwrap().remove(0)
+            };
+            let first = run();
+            for completion in &first {
+                assert!(completion.tokens.len() == 3 && completion.tokens.iter().all(|t| *t < 1030));
+                assert!(completion.log_probs.iter().all(|l| l.is_finite() == finite), "{part} {sampling:?}");
+                if !finite {
+                    // Nothing to draw from: the first of the likeliest.
+                    assert_eq!(completion.tokens, first[0].tokens);
+                }
+            }
+            assert_eq!(run()[0].tokens, first[0].tokens);
+        }
+        let scores = decoder.score(None, &TokenBatch::new(&model.groups()), 1.0);
+        assert!(scores.log_probs.iter().all(|x| x.is_finite() == finite));
+    }
+}
+
+/// A temperature so small that logits divided by it are infinite is greedy.
+#[test]
+fn the_smallest_temperature_is_greedy() {
+    let decoder = counting(16, 64);
+    for top_k in [0, 4] {
+        let sampling = Sampling { temperature: 1e-40, top_k, ..Sampling::default() };
+        let prompt = PromptRequest { tokens: &[3], stream: 0 };
+        let out = generate(&decoder, None, &[prompt], 2, &GenerateOptions::new(&sampling, 4, &[])).unwrap();
+        for completion in &out[0] {
+            assert_eq!(completion.tokens, [4, 5, 6, 7], "top_k {top_k}");
+        }
+    }
 }

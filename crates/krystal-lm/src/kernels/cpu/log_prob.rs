@@ -35,6 +35,11 @@ impl Summary {
         summary
     }
 
+    /// Whether the row is a distribution: all logits are numbers, none too large.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.sum.is_finite()
+    }
+
     /// The sum of `e^(z - max)` over the row.
     fn total(&self) -> f32 {
         self.sum
@@ -108,11 +113,11 @@ multiversion! {
 }
 
 multiversion! {
-    /// The token at which the cumulative distribution of a row passes `u`, in [0, 1): 16 tokens are skipped at a time.
-    pub(crate) fn cumulative_draw(logits: &[f32], inverse_temperature: f32, summary: &Summary, u: f64) -> usize {
+    /// The token at which the cumulative distribution of a row passes `u`, in [0, 1): 16 tokens are skipped at a time. `None`
+    /// if it never does, because `u` is within a rounding error of 1 (or the row holds NaN).
+    pub(crate) fn cumulative_draw(logits: &[f32], inverse_temperature: f32, summary: &Summary, u: f64) -> Option<usize> {
         let target = u * f64::from(summary.total());
         let mut cumulative = 0.0_f64;
-        let mut last = 0;
         for (block, z) in logits.chunks(LANES).enumerate() {
             let mut shifted = [-1e9; LANES];
             for (s, z) in shifted.iter_mut().zip(z) {
@@ -128,15 +133,13 @@ multiversion! {
                 for (l, e) in e[..z.len()].iter().enumerate() {
                     sum += f64::from(*e);
                     if sum > target {
-                        return block * LANES + l;
+                        return Some(block * LANES + l);
                     }
                 }
             }
             cumulative += within;
-            last = block * LANES + z.len() - 1;
         }
-        // Rounding alone leads here: `u` was within a rounding error of 1.
-        last
+        None
     }
 }
 
