@@ -12,6 +12,7 @@ pub mod loss;
 pub mod optimizer;
 
 pub mod config;
+pub mod divergence;
 pub mod evaluate;
 pub mod sft;
 pub mod trainer;
@@ -31,6 +32,7 @@ mod resume;
 mod update;
 
 pub use config::GrpoConfig;
+pub use divergence::{Divergence, reference_divergence};
 pub use error::Error;
 pub use evaluate::{EvaluateConfig, Evaluation, evaluate};
 pub use metrics::{StepMetrics, strip_timing};

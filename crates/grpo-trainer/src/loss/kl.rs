@@ -18,6 +18,11 @@ pub enum KlEstimator {
 }
 
 impl KlEstimator {
+    /// The estimate from one sampled token.
+    pub fn estimate(self, reference: f64, log_prob: f64) -> f64 {
+        self.value_and_slope(reference, log_prob).0
+    }
+
     /// The estimate and its derivative with respect to `log_prob`.
     pub(super) fn value_and_slope(self, reference: f64, log_prob: f64) -> (f64, f64) {
         let d = reference - log_prob;

@@ -2,6 +2,7 @@
 
 mod advantage_fixtures;
 mod bigram;
+mod divergence;
 mod fixtures;
 mod guards;
 mod learning;
