@@ -94,12 +94,14 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, ParseFailure> {
     })
 }
 
-/// The command line as it is declared, with negative numbers taken for values: their range is checked where it is known.
+/// The command line as it is declared. Negative numbers are values (their range is checked where it is known), and of a flag that
+/// is given twice the last one counts.
 fn command() -> Command {
-    fn with_negative_numbers(command: Command) -> Command {
-        command.mut_args(|arg| arg.allow_negative_numbers(true)).mut_subcommands(with_negative_numbers)
+    fn conventional(command: Command) -> Command {
+        let command = command.args_override_self(true);
+        command.mut_args(|arg| arg.allow_negative_numbers(true)).mut_subcommands(conventional)
     }
-    with_negative_numbers(Cli::command())
+    conventional(Cli::command())
 }
 
 /// The same command with nothing required.

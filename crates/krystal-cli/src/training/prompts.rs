@@ -1,5 +1,6 @@
 //! Prompts to train and evaluate on.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -7,6 +8,8 @@ use clap::{Args, ValueEnum};
 use krystal::grpo::data::{Message, Prompt, Record, read_jsonl};
 use krystal::grpo::verify::VerifierReward;
 use krystal::grpo::{Policy, RewardFunction};
+use krystal::math::permutation;
+use krystal::math::rng::Purpose;
 use krystal::verify::{Arithmetic, ProblemSet, RewardSpec, Sample, Task, parse_rewards};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -139,14 +142,14 @@ pub(crate) fn drop_long<P: Policy>(
     Ok(kept)
 }
 
-/// Takes `size` records out, evenly spread: those to train on, and those held out.
+/// Takes `size` records out at random: those to train on, and those held out, both in their order. The choice depends on the
+/// numbers alone and not on the seed of the run, so that runs of several seeds can be compared.
 pub(crate) fn hold_out<T>(records: Vec<T>, size: usize) -> (Vec<T>, Vec<T>) {
-    let n = records.len();
+    let order = permutation(records.len(), 0, Purpose::Evaluation, 0);
+    let chosen: BTreeSet<usize> = order.into_iter().take(size).collect();
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for (i, record) in records.into_iter().enumerate() {
-        // True for exactly `size` of the indices.
-        let is_held_out = (i + 1) * size / n.max(1) > i * size / n.max(1);
-        if is_held_out { held_out.push(record) } else { train.push(record) }
+        if chosen.contains(&i) { held_out.push(record) } else { train.push(record) }
     }
     (train, held_out)
 }
@@ -194,10 +197,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn held_out_records_are_spread_evenly() {
-        let (train, held_out) = hold_out((0..10).collect(), 3);
-        assert_eq!((train, held_out), (vec![0, 1, 2, 4, 5, 7, 8], vec![3, 6, 9]));
+    fn held_out_records_are_no_pattern() {
+        let (train, held_out) = hold_out((0..1_000).collect(), 100);
+        assert_eq!((train.len(), held_out.len()), (900, 100));
+        assert!(held_out.is_sorted() && train.is_sorted() && !held_out.iter().any(|i| train.contains(i)));
+        // Ten classes in turn: each is hit, none is hit alone.
+        let mut classes = [0; 10];
+        held_out.iter().for_each(|i: &usize| classes[i % 10] += 1);
+        assert!(classes.iter().all(|n| (1..30).contains(n)), "{classes:?}");
         assert_eq!(hold_out(vec![1, 2], 0), (vec![1, 2], vec![]));
-        assert_eq!(hold_out((0..7_473).collect(), 100).1.len(), 100);
     }
 }

@@ -1,13 +1,35 @@
 //! A run, as it is shown while it goes on.
 
-use std::path::Path;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use krystal::grpo::{Clock, Evaluation, Observer, StepMetrics};
 
 use super::outcome::percent;
 use crate::progress::Progress;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, error_line};
+
+/// Whether the run was asked to end after the current step.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Makes Ctrl-C (and a request to terminate) end the run after the current step, with a checkpoint; a second one ends the
+/// process at once.
+fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        let heard = ctrlc::set_handler(|| {
+            if STOP.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            error_line("stopping after this step, with a checkpoint; once more to end at once");
+        });
+        if let Err(error) = heard {
+            // The run is as good without it.
+            error_line(&format!("warning: Ctrl-C will end the run without a checkpoint: {error}"));
+        }
+    });
+}
 
 /// Shows every step, and keeps what the table at the end needs.
 #[derive(Debug)]
@@ -39,6 +61,7 @@ impl Watch {
 
 impl Observer for Watch {
     fn on_start(&mut self, step: u64, total_steps: u64) {
+        listen();
         let mut progress = self.terminal.progress(self.label, total_steps as usize);
         progress.set(step as usize, "");
         self.progress = Some(progress);
@@ -79,13 +102,15 @@ impl Observer for Watch {
         }
     }
 
-    fn on_checkpoint(&mut self, _step: u64, _path: &Path) {}
-
     fn on_warning(&mut self, message: &str) {
         match &self.progress {
             Some(progress) => progress.line(&format!("warning: {message}")),
             None => self.terminal.note(&format!("warning: {message}")),
         }
+    }
+
+    fn should_stop(&self) -> bool {
+        STOP.load(Ordering::SeqCst)
     }
 }
 

@@ -124,7 +124,12 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> any
         let n = held_out.len();
         line("held-out loss", format!("{before:.4} before, {after:.4} after, {n} demonstrations (nats per token)"));
     }
-    line("steps", summary.step.to_string());
+    if summary.step < summary.total_steps {
+        let (step, total, run) = (summary.step, summary.total_steps, run.path().display());
+        line("stopped", format!("after step {step} of {total}; to go on: krystal sft --resume {run}"));
+    } else {
+        line("steps", summary.step.to_string());
+    }
     if let Some(rate) = watch.tokens_per_second() {
         line("speed", format!("{rate:.0} tokens/s"));
     }
@@ -140,6 +145,7 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> any
         "eval_loss_after": after,
         "n": held_out.len(),
         "steps": summary.step,
+        "total_steps": summary.total_steps,
         "tokens_per_second": watch.tokens_per_second(),
         "seconds": seconds,
         "run_dir": run.path(),

@@ -148,12 +148,18 @@ fn train(
         true => format!("--model {}", trained.display()),
         false => format!("--model {} --adapter {}", model.display(), trained.display()),
     };
+    if summary.step < summary.total_steps {
+        let (step, total, run) = (summary.step, summary.total_steps, run.path().display());
+        terminal
+            .line(&format!("stopped          after step {step} of {total}; to go on: krystal train --resume {run}"));
+    }
     terminal.line(&format!("next             krystal generate {next} --prompt TEXT"));
     let passed = |passed: Option<Passed>| passed.map(Passed::json);
     terminal.json(&json!({
         "eval_before": passed(outcome.before),
         "eval_after": passed(outcome.after),
         "steps": summary.step,
+        "total_steps": summary.total_steps,
         "num_tokens": summary.num_tokens,
         "tokens_per_second": watch.tokens_per_second(),
         "seconds": seconds,
