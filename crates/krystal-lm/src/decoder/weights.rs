@@ -85,7 +85,7 @@ impl<K: Kernels> Decoder<K> {
     /// Loads a Hugging Face folder: `config.json` and safetensors, one file or shards.
     ///
     /// # Errors
-    /// Whatever is wrong with the folder: see [`Error`].
+    /// Whatever is wrong with the folder: see [`Error`](crate::Error).
     pub fn open(kernels: K, directory: &Path) -> Result<Self> {
         let config = ModelConfig::load(directory)?;
         let checkpoint = Checkpoint::open(directory)?;

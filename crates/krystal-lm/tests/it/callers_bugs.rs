@@ -51,8 +51,8 @@ fn empty_texts_are_named() {
         [Group { prompt: &[], completions: vec![&[1]] }, Group { prompt: &[1], completions: vec![&[1, 2], &[]] }]
     {
         check(|| group.rows(), "needs at least one token");
-        check(|| TokenBatch::new(&[group.clone()]), "needs at least one token");
-        check(|| decoder.score_groups(None, &[group.clone()], 1.0), "needs at least one token");
+        check(|| TokenBatch::new(std::slice::from_ref(&group)), "needs at least one token");
+        check(|| decoder.score_groups(None, std::slice::from_ref(&group), 1.0), "needs at least one token");
     }
 }
 

@@ -70,7 +70,7 @@ impl KvHead {
     }
 }
 
-/// Keys and values of one sequence: a [`KvHead`] for each layer and key/value head.
+/// Keys and values of one sequence: packed for attention, for each layer and key/value head.
 #[derive(Debug, Clone)]
 pub struct KvSlot {
     pub(crate) kv_heads: usize,
