@@ -20,6 +20,7 @@ use crate::kernels::Kernels;
 use crate::lora::LoraWeights;
 
 pub use stop::StopStrings;
+use worker::Limits;
 
 /// Why a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,10 @@ impl<'a> GenerateOptions<'a> {
     }
 }
 
+/// Logits that a thread may hold: 64 MiB. A row needs at least 16 neighbours or so to make reading the head worth it, and has
+/// them up to a million tokens.
+const MOST_LOGITS: usize = 1 << 24;
+
 /// Generation cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -150,10 +155,11 @@ pub fn generate<K: Kernels>(
     let tasks = tasks(prompts.len(), num_generations, workers, options.max_batch.max(1));
     let workers = workers.min(tasks.len()).max(1);
     let share = (prompts.len() * num_generations).div_ceil(workers).clamp(1, options.max_batch.max(1));
+    let limits = Limits { sequences: share, logits: MOST_LOGITS };
     let queue = Mutex::new(tasks);
     let finished: Vec<Vec<(usize, usize, Generated)>> = (0..workers)
         .into_par_iter()
-        .map(|_| worker::run(decoder, lora, prompts, options, &queue, share, &mut |_, _| {}))
+        .map(|_| worker::run(decoder, lora, prompts, options, &queue, limits, &mut |_, _| {}))
         .collect();
     let mut out: Vec<Vec<Option<Generated>>> = vec![vec![None; num_generations]; prompts.len()];
     for (prompt, completion, generated) in finished.into_iter().flatten() {
@@ -187,7 +193,8 @@ pub fn generate_streaming<K: Kernels>(
 ) -> Result<Generated, GenerateError> {
     check(decoder, &[prompt], options)?;
     let queue = Mutex::new(VecDeque::from([Task { prompt: 0, completions: 0..1 }]));
-    let mut done = worker::run(decoder, lora, &[prompt], options, &queue, 1, &mut |_, token| on_token(token));
+    let limits = Limits { sequences: 1, logits: MOST_LOGITS };
+    let mut done = worker::run(decoder, lora, &[prompt], options, &queue, limits, &mut |_, token| on_token(token));
     Ok(done.pop().expect("one task gives one completion").2)
 }
 
@@ -229,7 +236,36 @@ fn check<K: Kernels>(
 
 #[cfg(test)]
 mod tests {
-    use super::tasks;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use krystal_math::sampling::Sampling;
+
+    use super::{GenerateOptions, Limits, PromptRequest, Task, tasks, worker};
+    use crate::config::ModelConfig;
+    use crate::decoder::initial_tensors;
+    use crate::language_model::decoder_from;
+
+    #[test]
+    fn completions_do_not_depend_on_how_many_logits_are_held() {
+        let json = r#"{"model_type": "llama", "vocab_size": 40, "hidden_size": 12, "intermediate_size": 16,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "bos_token_id": null, "eos_token_id": 1}"#;
+        let config = ModelConfig::from_json(json, "config.json".as_ref()).expect("a configuration");
+        let decoder = decoder_from(config.clone(), &initial_tensors(&config, 0)).expect("its tensors");
+        let prompts = [PromptRequest { tokens: &[3], stream: 0 }, PromptRequest { tokens: &[4, 5], stream: 1 }];
+        let sampling = Sampling::default();
+        let options = GenerateOptions::new(&sampling, 9, &[]);
+        let run = |logits| {
+            let tasks: VecDeque<Task> = tasks(2, 4, 1, 256);
+            let limits = Limits { sequences: 8, logits };
+            worker::run(&decoder, None, &prompts, &options, &Mutex::new(tasks), limits, &mut |_, _| {})
+        };
+        let all = run(usize::MAX);
+        assert_eq!(all.len(), 8);
+        for logits in [0, 40, 130] {
+            assert_eq!(run(logits), all);
+        }
+    }
 
     #[test]
     fn tasks_cover_every_completion_and_fit_a_batch() {

@@ -13,6 +13,15 @@ use crate::lora::LoraWeights;
 /// Rows of prompts that are run together.
 const PREFILL_ROWS: usize = 2048;
 
+/// What one thread may hold at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Sequences that grow together.
+    pub(super) sequences: usize,
+    /// Logits on the host; at least one row of them is.
+    pub(super) logits: usize,
+}
+
 /// A growing completion.
 struct Sequence<K: Kernels> {
     prompt: usize,
@@ -29,22 +38,24 @@ struct Worker<'a, K: Kernels> {
     lora: Option<&'a LoraWeights<K>>,
     prompts: &'a [PromptRequest<'a>],
     options: &'a GenerateOptions<'a>,
+    limits: Limits,
     activations: Activations<K>,
     x: K::Buffer,
+    rows: K::Buffer,
     hidden: K::Buffer,
     logits: Vec<f32>,
     active: Vec<Sequence<K>>,
     finished: Vec<(usize, usize, Generated)>,
 }
 
-/// Works off the queue, `share` sequences at a time: `(prompt, completion, result)` of each.
+/// Works off the queue: `(prompt, completion, result)` of each.
 pub(super) fn run<K: Kernels>(
     decoder: &Decoder<K>,
     lora: Option<&LoraWeights<K>>,
     prompts: &[PromptRequest<'_>],
     options: &GenerateOptions<'_>,
     queue: &Mutex<VecDeque<Task>>,
-    share: usize,
+    limits: Limits,
     on_token: &mut dyn FnMut(usize, u32),
 ) -> Vec<(usize, usize, Generated)> {
     let kernels = decoder.kernels();
@@ -53,15 +64,17 @@ pub(super) fn run<K: Kernels>(
         lora,
         prompts,
         options,
+        limits,
         activations: Activations::new(kernels),
         x: kernels.zeros(0),
+        rows: kernels.zeros(0),
         hidden: kernels.zeros(0),
         logits: Vec::new(),
         active: Vec::new(),
         finished: Vec::new(),
     };
     loop {
-        let tasks = worker.take(queue, share);
+        let tasks = worker.take(queue);
         if !tasks.is_empty() {
             worker.start(&tasks, on_token);
         } else if worker.active.is_empty() {
@@ -73,7 +86,8 @@ pub(super) fn run<K: Kernels>(
 
 impl<K: Kernels> Worker<'_, K> {
     /// Tasks that fit beside the active sequences; at least one when there are none.
-    fn take(&self, queue: &Mutex<VecDeque<Task>>, share: usize) -> Vec<Task> {
+    fn take(&self, queue: &Mutex<VecDeque<Task>>) -> Vec<Task> {
+        let share = self.limits.sequences;
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut tasks, mut sequences, mut rows) = (Vec::new(), self.active.len(), 0);
         while let Some(task) = queue.front() {
@@ -111,30 +125,27 @@ impl<K: Kernels> Worker<'_, K> {
             block.finish(&mut self.x, batch.rows(), a, None);
         }
         let last: Vec<usize> = batch.segments.iter().map(|s| s.start + s.len - 1).collect();
-        let mut rows = kernels.zeros(0);
-        kernels.gather(&self.x, config.hidden_size, &last, &mut rows);
-        self.logits_of(&rows, tasks.len());
-        let logits = std::mem::take(&mut self.logits);
-        for ((task, slot), logits) in tasks.iter().zip(slots).zip(logits.chunks_exact(config.vocab_size)) {
+        let mut tasks = tasks.iter().zip(slots);
+        self.for_each_logits(&last, |worker, logits| {
+            let (task, slot) = tasks.next().expect("a row for each task");
             let prefix = Arc::new(slot);
             for completion in task.completions.clone() {
-                let stream = self.prompts[task.prompt].stream;
+                let stream = worker.prompts[task.prompt].stream;
                 let mut sequence = Sequence {
                     prompt: task.prompt,
                     completion,
                     prefix: Arc::clone(&prefix),
                     own: new_slot(),
-                    rng: stream_rng(self.options.seed, self.options.purpose, stream, completion as u64),
+                    rng: stream_rng(worker.options.seed, worker.options.purpose, stream, completion as u64),
                     tokens: Vec::new(),
                     log_probs: Vec::new(),
                 };
-                match self.extend(&mut sequence, logits, on_token) {
-                    None => self.active.push(sequence),
-                    Some(finish) => self.finish(sequence, finish),
+                match worker.extend(&mut sequence, logits, on_token) {
+                    None => worker.active.push(sequence),
+                    Some(finish) => worker.finish(sequence, finish),
                 }
             }
-        }
-        self.logits = logits;
+        });
     }
 
     /// One more token of every active sequence.
@@ -165,25 +176,31 @@ impl<K: Kernels> Worker<'_, K> {
             kernels.attention_cached(&a.q, &queries, layer, self.decoder.attention_shape(layer), &mut a.attention);
             block.finish(&mut self.x, tokens.len(), a, None);
         }
-        let x = std::mem::replace(&mut self.x, kernels.zeros(0));
-        self.logits_of(&x, tokens.len());
-        self.x = x;
-        let logits = std::mem::take(&mut self.logits);
-        for (mut sequence, logits) in
-            std::mem::take(&mut self.active).into_iter().zip(logits.chunks_exact(config.vocab_size))
-        {
-            match self.extend(&mut sequence, logits, on_token) {
-                None => self.active.push(sequence),
-                Some(finish) => self.finish(sequence, finish),
+        let mut sequences = std::mem::take(&mut self.active).into_iter();
+        let rows: Vec<usize> = (0..tokens.len()).collect();
+        self.for_each_logits(&rows, |worker, logits| {
+            let mut sequence = sequences.next().expect("a row for each sequence");
+            match worker.extend(&mut sequence, logits, on_token) {
+                None => worker.active.push(sequence),
+                Some(finish) => worker.finish(sequence, finish),
             }
-        }
-        self.logits = logits;
+        });
     }
 
-    fn logits_of(&mut self, rows: &K::Buffer, count: usize) {
-        let kernels = self.decoder.kernels();
-        kernels.rms_norm(rows, self.decoder.norm(), self.decoder.config().rms_norm_eps, &mut self.hidden);
-        kernels.logits(&self.hidden, count, self.decoder.head(), &mut self.logits);
+    /// Calls `visit` with the logits of each of these rows of `x`, in order. No more of them exist at once than the limit says:
+    /// of a vocabulary of 150,000 tokens, a batch's would fill hundreds of megabytes in every thread.
+    fn for_each_logits(&mut self, rows: &[usize], mut visit: impl FnMut(&mut Self, &[f32])) {
+        let (kernels, config) = (self.decoder.kernels(), self.decoder.config());
+        for rows in rows.chunks((self.limits.logits / config.vocab_size).max(1)) {
+            kernels.gather(&self.x, config.hidden_size, rows, &mut self.rows);
+            kernels.rms_norm(&self.rows, self.decoder.norm(), config.rms_norm_eps, &mut self.hidden);
+            kernels.logits(&self.hidden, rows.len(), self.decoder.head(), &mut self.logits);
+            let logits = std::mem::take(&mut self.logits);
+            for logits in logits.chunks_exact(config.vocab_size) {
+                visit(self, logits);
+            }
+            self.logits = logits;
+        }
     }
 
     /// Draws a token; says whether it is the last.
