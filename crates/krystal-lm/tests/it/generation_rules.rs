@@ -227,6 +227,35 @@ fn a_completion_depends_on_its_stream_alone() {
         generate_streaming(&model.decoder, Some(&model.lora), request, &options, |token| streamed.push(token)).unwrap();
     assert_eq!((&out, &streamed), (&alone[0], &alone[0].tokens));
 }
+/// A model of more than a million parameters, whose batch threads share instead of decoding batches of their own; its logits
+/// are a matrix product large enough to be cut.
+#[test]
+fn threads_change_no_completion_of_a_larger_model() {
+    let features =
+        Features { vocab: 33_001, hidden: 20, lengths: vec![(3, vec![1]), (18, vec![1])], ..Features::default() };
+    let model = features.build();
+    assert!(model.tensors.iter().map(|t| t.values.len()).sum::<usize>() > 1 << 20);
+    let sampling = Sampling { temperature: 0.9, ..Sampling::default() };
+    let requests: Vec<PromptRequest<'_>> =
+        model.texts.iter().map(|(prompt, _)| PromptRequest { tokens: prompt, stream: 0 }).collect();
+    let run = |threads, max_batch| {
+        let options = GenerateOptions { max_batch, ..GenerateOptions::new(&sampling, 6, &[]) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| generate(&model.decoder, Some(&model.lora), &requests, 20, &options)).unwrap()
+    };
+    let expected = run(1, 256);
+    for (threads, max_batch) in [(2, 256), (3, 7), (1, 1)] {
+        assert_eq!(run(threads, max_batch), expected, "{threads} threads, batches of {max_batch}");
+    }
+    let groups: Vec<Group<'_>> = requests
+        .iter()
+        .zip(&expected)
+        .map(|(r, c)| Group { prompt: r.tokens, completions: c.iter().map(|c| c.tokens.as_slice()).collect() })
+        .collect();
+    let sampled: Vec<Vec<f32>> = expected.iter().flatten().map(|c| c.log_probs.clone()).collect();
+    assert_eq!(model.decoder.score_groups(Some(&model.lora), &groups, 0.9).log_probs, sampled);
+}
+
 /// Models whose numbers overflow or are none: tokens are still tokens, the same each time, and where no distribution is left
 /// the log-probabilities say so by not being finite.
 #[test]
