@@ -75,17 +75,19 @@ pub fn penalise_repetition(logits: &mut [f32], seen: &[u32], penalty: f32) {
 pub fn probabilities(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Vec<f64> {
     let mut z = logits.to_vec();
     penalise_repetition(&mut z, seen, sampling.repetition_penalty);
-    if sampling.temperature == 0.0 {
-        let mut p = vec![0.0; z.len()];
-        if let Some(best) = argmax(&z) {
-            p[best] = 1.0;
-        }
-        return p;
-    }
+    let best = argmax(&z);
     if sampling.temperature != 1.0 {
         for z in &mut z {
             *z /= sampling.temperature;
         }
+    }
+    // Dividing by zero, or by so little that the result overflows, leaves nothing to compare.
+    if sampling.temperature == 0.0 || best.is_some_and(|best| !z[best].is_finite()) {
+        let mut p = vec![0.0; z.len()];
+        if let Some(best) = best {
+            p[best] = 1.0;
+        }
+        return p;
     }
     if sampling.top_k > 0 && sampling.top_k < z.len() {
         let mut sorted = z.clone();
@@ -179,6 +181,16 @@ mod tests {
         assert_eq!(kept(&Sampling { min_p: 0.2, ..Sampling::default() }), [1, 2]);
         let p = probabilities(&LOGITS, &[1], &Sampling { repetition_penalty: 3.0, ..Sampling::default() });
         assert_eq!(argmax(&p.iter().map(|p| *p as f32).collect::<Vec<_>>()), Some(2));
+    }
+
+    #[test]
+    fn temperatures_too_small_to_divide_by_are_greedy() {
+        for temperature in [0.0, f32::MIN_POSITIVE, 1e-39] {
+            let p = probabilities(&LOGITS, &[], &Sampling { temperature, ..Sampling::default() });
+            assert_eq!(p, [0.0, 1.0, 0.0, 0.0], "{temperature}");
+            let p = probabilities(&LOGITS.map(|z| -z), &[], &Sampling { temperature, ..Sampling::default() });
+            assert_eq!(p, [0.0, 0.0, 0.0, 1.0], "{temperature}");
+        }
     }
 
     #[test]
