@@ -90,11 +90,17 @@ pub(crate) fn guarded(program: impl FnOnce() -> ExitCode + panic::UnwindSafe) ->
         let note = one_line(&format!("{}{place}", text_of(info.payload())));
         PANIC.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(note);
     }));
-    panic::catch_unwind(program).unwrap_or_else(|payload| {
-        let note = PANIC.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let note = note.unwrap_or_else(|| text_of(payload.as_ref()).to_owned());
+    caught(program).unwrap_or_else(|note| {
         terminal::error_line(&format!("error: this is a bug in krystal, please report it with this line: {note}"));
         ExitCode::from(70)
+    })
+}
+
+/// What the program returns, or what is known of its panic, on one line.
+fn caught(program: impl FnOnce() -> ExitCode + panic::UnwindSafe) -> Result<ExitCode, String> {
+    panic::catch_unwind(program).map_err(|payload| {
+        let noted = PANIC.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        noted.unwrap_or_else(|| one_line(text_of(payload.as_ref())))
     })
 }
 
@@ -111,9 +117,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_ends_in_an_exit_code() {
-        let code = guarded(|| panic!("two lines\nof text"));
-        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(70)));
+    fn a_panic_is_caught_on_one_line() {
+        let n = 3;
+        assert_eq!(caught(|| panic!("two\n  lines")), Err("two lines".to_owned()));
+        assert_eq!(caught(move || panic!("formatted {n}")), Err("formatted 3".to_owned()));
+        assert_eq!(caught(|| ExitCode::SUCCESS), Ok(ExitCode::SUCCESS));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What `krystal train` and `krystal sft` share: what is trained, on which prompts, where it is written, and how it is shown.
 
+mod divergence;
+mod ending;
 mod grpo_settings;
 mod outcome;
 mod prompts;
@@ -8,7 +10,9 @@ mod sft_settings;
 mod trainable;
 mod watch;
 
-pub(crate) use outcome::{Outcome, Passed, percent};
+pub(crate) use divergence::divergence;
+pub(crate) use ending::Ending;
+pub(crate) use outcome::{Outcome, percent};
 pub(crate) use prompts::{PromptOptions, check_golds, drop_long, hold_out, one_reward};
 pub(crate) use run_folder::{RunOptions, keep_whole_model, resolved, resumable, write_config};
 pub(crate) use trainable::{TrainableOptions, What};

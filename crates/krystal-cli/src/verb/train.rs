@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use krystal::grpo::data::Record;
+use krystal::grpo::data::{Prompt, Record};
 use krystal::grpo::lm::LmPolicy;
 use krystal::grpo::verify::VerifierReward;
 use krystal::grpo::{EvaluateConfig, GrpoConfig, GrpoTrainer, RewardFunction, RunDir};
 use krystal::math::sampling::Sampling;
 use krystal::verify::{ProblemSet, parse_rewards};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::cli::Global;
 use crate::demo;
@@ -21,8 +20,8 @@ use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
 use crate::training::{
-    Outcome, Passed, PromptOptions, RunOptions, TrainableOptions, Watch, What, check_golds, clock, drop_long, hold_out,
-    keep_whole_model, one_reward, resolved, resumable, write_config,
+    Ending, Outcome, PromptOptions, RunOptions, TrainableOptions, Watch, What, check_golds, clock, divergence,
+    drop_long, hold_out, keep_whole_model, one_reward, resolved, resumable, write_config,
 };
 
 /// Flags of `krystal train`.
@@ -123,6 +122,10 @@ fn train(
     let Job { config, policy, rewards, records, evaluation } = job;
     let mut watch = Watch::new("training", terminal);
     let has_evaluation = evaluation.is_some();
+    let (max_completion_length, seed) = (config.max_completion_length, config.seed);
+    // Prompts that are not learned from, where there are some.
+    let asked =
+        evaluation.as_ref().map_or(&records, |(held_out, ..)| held_out).iter().take(64).cloned().collect::<Vec<_>>();
     let settings = with_evaluations(config, has_evaluation);
     let mut trainer = GrpoTrainer::new(settings, policy, rewards, records)?.with_clock(clock());
     if let Some((problems, reward, config)) = evaluation {
@@ -141,52 +144,32 @@ fn train(
     let summary = summary.map_err(|error| resumable(error.into(), &run, "train"))?;
     let whole = options.trainable.train == What::All;
     let trained = if whole { keep_whole_model(&run)? } else { run.adapter_path() };
-    let outcome = Outcome::of(&run)?;
-    let seconds = started.elapsed().as_secs_f64();
-    show(&outcome, &watch, &run, seconds, terminal);
-    let next = match whole {
+    let kl = divergence(trainer.policy(), &asked, max_completion_length, seed)?;
+    let model = match whole {
         true => format!("--model {}", trained.display()),
         false => format!("--model {} --adapter {}", model.display(), trained.display()),
     };
-    if summary.step < summary.total_steps {
-        let (step, total, run) = (summary.step, summary.total_steps, run.path().display());
-        terminal
-            .line(&format!("stopped          after step {step} of {total}; to go on: krystal train --resume {run}"));
-    }
-    terminal.line(&format!("next             krystal generate {next} --prompt TEXT"));
-    let passed = |passed: Option<Passed>| passed.map(Passed::json);
-    terminal.json(&json!({
-        "eval_before": passed(outcome.before),
-        "eval_after": passed(outcome.after),
-        "steps": summary.step,
-        "total_steps": summary.total_steps,
-        "num_tokens": summary.num_tokens,
-        "tokens_per_second": watch.tokens_per_second(),
-        "seconds": seconds,
-        "run_dir": run.path(),
-        "trained": trained,
-    }));
+    let ending = Ending {
+        outcome: Outcome::of(&run)?,
+        summary: &summary,
+        watch: &watch,
+        is_fresh: whole || options.trainable.adapter.is_none(),
+        kl,
+        run: &run,
+        trained: &trained,
+        next: format!("krystal generate {model} --prompt {}", example(&asked)),
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    ending.show(terminal);
     Ok(())
 }
 
-/// The table at the end.
-fn show(outcome: &Outcome, watch: &Watch, run: &RunDir, seconds: f64, terminal: Terminal) {
-    let line = |name: &str, text: String| terminal.line(&format!("{name:16} {text}"));
-    match (outcome.before, outcome.after) {
-        (Some(before), Some(after)) => {
-            line("held-out pass@1", format!("{before} before, {after} after, {} problems, 95 % intervals", after.n));
-        }
-        (None, Some(after)) => line("held-out pass@1", format!("{after}, {} problems, 95 % interval", after.n)),
-        (_, None) => {}
-    }
-    if let Some((first, last)) = watch.rewards {
-        line("reward", format!("{first:.3} in the first step, {last:.3} in the last"));
-    }
-    if let Some(rate) = watch.tokens_per_second() {
-        line("speed", format!("{rate:.0} tokens/s"));
-    }
-    line("time", format!("{seconds:.1} s"));
-    line("run directory", run.path().display().to_string());
+/// A short prompt of the data as a shell writes it, or else a word for one.
+fn example(records: &[Record]) -> String {
+    let short = |text: &&String| text.len() <= 40 && !text.contains(['\'', '\n']);
+    let texts =
+        records.iter().filter_map(|record| if let Prompt::Text(text) = &record.prompt { Some(text) } else { None });
+    texts.into_iter().find(short).map_or_else(|| "TEXT".to_owned(), |text| format!("'{text}'"))
 }
 
 /// `--eval-steps 0` means before and after the run: the trainer's 0 means never, even at the end.

@@ -73,6 +73,7 @@ fn a_run_leaves_all_that_it_should_and_can_be_reproduced() {
     }
     assert!(answer["seconds"].as_f64().unwrap() > 0.0);
     assert_eq!((answer["steps"].as_u64(), answer["run_dir"].as_str()), (Some(6), Some(tiny.path("run").as_str())));
+    assert!(answer["kl"].as_f64().unwrap() > 0.0, "{answer}");
     let lines = metrics(&tiny, "run");
     assert_eq!(lines.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
     assert!(lines.iter().any(|line| line["update_norm"].as_f64().is_some_and(|norm| norm > 0.0)));
@@ -87,6 +88,7 @@ fn a_run_leaves_all_that_it_should_and_can_be_reproduced() {
     // From its own configuration, in another working directory.
     let again = tiny.path("again");
     let ran = krystal(&["train", "--config", &tiny.path("run/config.toml"), "--run-dir", &again]);
+    assert!(ran.stdout.contains("--prompt '") && ran.stdout.contains("nats per token"), "{ran:?}");
     assert!(ran.code == Some(0) && ran.stdout.contains("held-out pass@1") && ran.stdout.contains(&again), "{ran:?}");
     assert_same_run(&tiny, "run", "again");
     assert_ne!(train(&tiny, "other", &["--seed", "8"]).code, None);
