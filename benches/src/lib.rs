@@ -1,13 +1,19 @@
-//! What every benchmark shares: its options and its report. Each binary of this package is one benchmark; run it with
-//! `cargo xtask bench NAME`.
+//! What every benchmark shares: its options, its report, the workloads and the host. Each binary of this package is one
+//! benchmark; run it with `cargo xtask bench NAME`.
 
-#![forbid(unsafe_code)]
-
+mod gemm;
+mod host;
+mod kernel_case;
 mod options;
 mod report;
+mod training_run;
 
+pub use gemm::{View, product};
+pub use host::{cpu_seconds, describe_host, peak_mib};
+pub use kernel_case::{Case, Routine, kernel_cases};
 pub use options::Options;
-pub use report::{Report, median};
+pub use report::{Report, Table, median};
+pub use training_run::{ChildArguments, Measured, Size, TrainingRun};
 
 /// The guides' examples, compiled as documentation tests here because this package is not published: a published crate could
 /// not include files from outside its folder.

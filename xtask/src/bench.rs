@@ -23,10 +23,19 @@ pub struct Arguments {
     /// End with one line of JSON: a flat object of names to numbers.
     #[arg(long)]
     json: bool,
+    /// Print tables as Markdown, after a line about the machine.
+    #[arg(long)]
+    markdown: bool,
+    /// Put the tables into docs/benchmarks/NAME.md, in place of those that were recorded before, and the numbers beside them.
+    #[arg(long, conflicts_with = "quick")]
+    record: bool,
     /// A Python virtual environment with the peers to compare with.
     #[arg(long, value_name = "VENV")]
     peers: Option<PathBuf>,
 }
+
+/// Between these lines of its page stands what a benchmark printed.
+const RECORDED: [&str; 2] = ["<!-- recorded: begin -->\n", "<!-- recorded: end -->\n"];
 
 /// Runs a benchmark and, with `--json`, checks that its last line is what was promised.
 ///
@@ -47,8 +56,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.quick {
         command.arg("--quick");
     }
-    if arguments.json {
+    if arguments.json || arguments.record {
         command.arg("--json");
+    }
+    if arguments.markdown || arguments.record {
+        command.arg("--markdown");
     }
     if let Some(peers) = &arguments.peers {
         let peers = peers.canonicalize().with_context(|| format!("no virtual environment at {}", peers.display()))?;
@@ -56,12 +68,34 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     // Relative paths are those of whoever typed the command.
     command.current_dir(std::env::current_dir().unwrap_or_else(|_| root())).stderr(Stdio::inherit());
-    if !arguments.json {
+    if !arguments.json && !arguments.record {
         return crate::command::run(&mut command);
     }
     let text = output(&mut command)?;
     print!("{text}");
-    check(text.lines().last().unwrap_or_default())
+    let numbers = text.lines().last().unwrap_or_default();
+    check(numbers)?;
+    if arguments.record { record(name, text.trim_end().trim_end_matches(numbers), numbers) } else { Ok(()) }
+}
+
+/// Writes the tables into the page of the benchmark and the numbers, one a line, into a JSON file beside it.
+fn record(name: &str, tables: &str, numbers: &str) -> anyhow::Result<()> {
+    let folder = root().join("docs/benchmarks");
+    let page = folder.join(format!("{name}.md"));
+    let text = std::fs::read_to_string(&page).with_context(|| format!("could not read {}", page.display()))?;
+    let text = with_recorded(&text, tables).with_context(|| format!("{} has no place for tables", page.display()))?;
+    std::fs::write(&page, text).with_context(|| format!("could not write {}", page.display()))?;
+    let object: Value = serde_json::from_str(numbers)?;
+    let file = folder.join(format!("{name}.json"));
+    std::fs::write(&file, serde_json::to_string_pretty(&object)? + "\n")
+        .with_context(|| format!("could not write {}", file.display()))
+}
+
+/// The page with other tables; `None` where it has no place for them.
+fn with_recorded(page: &str, tables: &str) -> Option<String> {
+    let (before, rest) = page.split_once(RECORDED[0])?;
+    let (_, after) = rest.split_once(RECORDED[1])?;
+    Some(format!("{before}{}\n{}\n\n{}{after}", RECORDED[0], tables.trim(), RECORDED[1]))
 }
 
 fn check(line: &str) -> anyhow::Result<()> {
@@ -77,6 +111,15 @@ fn check(line: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_are_replaced_and_nothing_else() {
+        let page = "# x\n<!-- recorded: begin -->\nold\n<!-- recorded: end -->\nend\n";
+        let new = with_recorded(page, "\nnew\n\n").unwrap();
+        assert_eq!(new, "# x\n<!-- recorded: begin -->\n\nnew\n\n<!-- recorded: end -->\nend\n");
+        assert_eq!(with_recorded(&new, "new").unwrap(), new);
+        assert_eq!(with_recorded("# x\n", "new"), None);
+    }
 
     #[test]
     fn the_last_line_must_be_a_flat_object_of_numbers() {

@@ -162,9 +162,10 @@ fn every_crate_has_a_readme_and_a_changelog() {
 }
 
 #[test]
-fn unsafe_code_is_forbidden_except_in_the_language_model() {
+fn unsafe_code_is_forbidden_except_in_the_language_model_and_beside_gemm() {
     for package in packages().unwrap().values().filter(|package| package.name != "krystal-lm") {
-        for root in &package.roots {
+        // The library of the benches calls the crate gemm, whose only entry is unsafe; the workspace's lint denies it elsewhere.
+        for root in package.roots.iter().filter(|root| !root.ends_with("benches/src/lib.rs")) {
             let text = fs::read_to_string(root).unwrap();
             assert!(text.contains("#![forbid(unsafe_code)]"), "{} lacks #![forbid(unsafe_code)]", root.display());
         }

@@ -7,11 +7,17 @@ use std::io::Write;
 use std::time::Instant;
 
 use clap::Parser;
-use krystal_benches::{Options, Report, median};
+use krystal_benches::{Options, Report, Table, median};
 use krystal_checkpoint::{load, save};
 
+#[derive(Debug, clap::Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+}
+
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+    let Arguments { options } = Arguments::parse();
     let (mib, rounds) = if options.quick { (4, 3) } else { (64, 9) };
     let state: Vec<f32> = (0..mib << 18).map(|i| (i as f32).sqrt()).collect();
     let bytes: Vec<u8> = state.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -43,13 +49,16 @@ fn main() -> anyhow::Result<()> {
     }
 
     let size = mib as f64;
-    let (save, write, load, read) = (median(saves), median(writes), median(loads), median(reads));
     let mut report = Report::default();
-    report.record("mib", size, "MiB of f32")?;
-    report.record("save.mib_per_s", size / save, "MiB/s")?;
-    report.record("save.ratio", write / save, "of a bare write and sync")?;
-    report.record("load.mib_per_s", size / load, "MiB/s")?;
-    report.record("load.ratio", read / load, "of a bare read")?;
+    let mut table = Table::new(["what", "MiB/s", "bare, MiB/s", "ratio"]);
+    for (name, ours, bare) in [("save", median(saves), median(writes)), ("load", median(loads), median(reads))] {
+        report.keep(&format!("{name}.mib_per_s"), size / ours)?;
+        report.keep(&format!("{name}.ratio"), bare / ours)?;
+        let cells = [format!("{:.0}", size / ours), format!("{:.0}", size / bare), format!("{:.2}", bare / ours)];
+        table.row(&format!("{name} of {mib} MiB"), cells.map(Some));
+    }
+    table.print(&options);
+    report.keep("mib", size)?;
     report.close(&options);
     Ok(())
 }
