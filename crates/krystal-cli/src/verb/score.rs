@@ -29,12 +29,13 @@ pub(crate) struct Options {
     pub(crate) input: TokenInput,
     /// Softmax temperature
     #[arg(long, value_name = "T", default_value_t = 1.0)]
-    pub(crate) temperature: f64,
+    pub(crate) temperature: f32,
 }
 
 pub(crate) fn run(options: &Options, terminal: Terminal) -> anyhow::Result<()> {
-    if !(options.temperature > 0.0 && options.temperature.is_finite()) {
-        return Err(usage(format!("--temperature must be a finite number above 0, not {}", options.temperature)));
+    let temperature = options.temperature;
+    if !(temperature > 0.0 && temperature.is_finite() && temperature.recip().is_finite()) {
+        return Err(usage(format!("--temperature must be a finite number above 3e-39, not {temperature}")));
     }
     let adapted = options.model.open(terminal)?;
     let (model, lora) = (&adapted.model, adapted.lora.as_ref());
@@ -48,7 +49,7 @@ pub(crate) fn run(options: &Options, terminal: Terminal) -> anyhow::Result<()> {
         && !rest.is_empty()
     {
         let group = Group { prompt: &[*first], completions: vec![rest] };
-        let mut scores = model.decoder.score_groups(lora, &[group], options.temperature as f32);
+        let mut scores = model.decoder.score_groups(lora, &[group], options.temperature);
         log_probs = scores.log_probs.swap_remove(0);
         entropy = scores.entropy.swap_remove(0);
     }
