@@ -39,13 +39,13 @@ impl Ending<'_> {
 
     fn table(&self) -> Vec<String> {
         let mut lines = vec![row("", "before", "after", "")];
-        let Outcome { before, after } = self.outcome;
+        let Outcome { before, after, rewards } = self.outcome;
         if before.is_some() || after.is_some() {
             let text = |passed: Option<Passed>| passed.map_or_else(|| "-".to_owned(), |passed| passed.to_string());
             let n = after.or(before).map_or(0, |passed| passed.n);
             lines.push(row("held-out pass@1", &text(before), &text(after), &format!("{n} problems, 95 % intervals")));
         }
-        if let Some((first, last)) = self.watch.rewards {
+        if let Some((first, last)) = rewards {
             lines.push(row("reward", &format!("{first:.3}"), &format!("{last:.3}"), "first and last step"));
         }
         if let Some(kl) = self.kl {
@@ -72,8 +72,8 @@ impl Ending<'_> {
         json!({
             "eval_before": passed(self.outcome.before),
             "eval_after": passed(self.outcome.after),
-            "reward_first": self.watch.rewards.map(|(first, _)| first),
-            "reward_last": self.watch.rewards.map(|(_, last)| last),
+            "reward_first": self.outcome.rewards.map(|(first, _)| first),
+            "reward_last": self.outcome.rewards.map(|(_, last)| last),
             "kl": self.kl,
             "steps": self.summary.step,
             "total_steps": self.summary.total_steps,

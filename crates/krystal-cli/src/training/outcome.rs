@@ -13,13 +13,15 @@ pub(crate) struct Passed {
     pub(crate) n: u64,
 }
 
-/// Evaluations of a run.
+/// Evaluations and rewards of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Outcome {
     /// Before the first step.
     pub(crate) before: Option<Passed>,
     /// After the last step.
     pub(crate) after: Option<Passed>,
+    /// Mean reward of the first and of the last step.
+    pub(crate) rewards: Option<(f64, f64)>,
 }
 
 impl Outcome {
@@ -43,6 +45,9 @@ impl Outcome {
                     n: number("eval_n")? as u64,
                 })
             };
+            if let Some(reward) = number("reward") {
+                outcome.rewards = Some((outcome.rewards.map_or(reward, |(first, _)| first), reward));
+            }
             match passed() {
                 Some(passed) if line["step"] == 0 => outcome.before = Some(passed),
                 Some(passed) => outcome.after = Some(passed),
@@ -82,8 +87,14 @@ mod tests {
                 "{{\"step\":{step},\"eval_pass@1\":{pass},\"eval_pass@1_low\":0.1,\"eval_pass@1_high\":0.9,\"eval_n\":40.0}}\n"
             )
         };
-        let text = format!("{}{{\"step\":1,\"loss\":0.5}}\n{}{}", line(0, 0.25), line(2, 0.5), line(4, 0.75));
+        let text = format!(
+            "{}{{\"step\":1,\"reward\":0.5}}\n{}{{\"step\":3,\"reward\":0.7}}\n{}",
+            line(0, 0.25),
+            line(2, 0.5),
+            line(4, 0.75)
+        );
         let outcome = Outcome::of_lines(&text);
+        assert_eq!(outcome.rewards, Some((0.5, 0.7)));
         assert_eq!(outcome.before.map(|p| (p.value, p.n)), Some((0.25, 40)));
         assert_eq!(outcome.after.map(|p| p.to_string()), Some("75.0 % [10.0 %, 90.0 %]".to_owned()));
         assert_eq!(Outcome::of_lines("{\"step\":1}\nnot json\n"), Outcome::default());

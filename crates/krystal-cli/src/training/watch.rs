@@ -38,14 +38,12 @@ pub(crate) struct Watch {
     label: &'static str,
     progress: Option<Progress>,
     evaluation: String,
-    /// Mean reward of the first and of the last step that this process took.
-    pub(crate) rewards: Option<(f64, f64)>,
     rates: Vec<f64>,
 }
 
 impl Watch {
     pub(crate) fn new(label: &'static str, terminal: Terminal) -> Self {
-        Self { terminal, label, progress: None, evaluation: String::new(), rewards: None, rates: Vec::new() }
+        Self { terminal, label, progress: None, evaluation: String::new(), rates: Vec::new() }
     }
 
     /// Mean tokens per second over the steps, where there were any.
@@ -68,10 +66,6 @@ impl Observer for Watch {
     }
 
     fn on_step(&mut self, metrics: &StepMetrics) {
-        if let Some(reward) = metrics.get("reward") {
-            let first = self.rewards.map_or(reward, |(first, _)| first);
-            self.rewards = Some((first, reward));
-        }
         self.rates.extend(metrics.get("tokens_per_second"));
         let shown = [("reward", "reward"), ("kl", "kl"), ("loss", "loss"), ("tokens/s", "tokens_per_second")];
         let mut text: Vec<String> = shown
