@@ -156,6 +156,9 @@ impl<K: Kernels> Decoder<K> {
                 (tape, w[range.clone()].concat(), if u.is_empty() { Vec::new() } else { u[range].concat() })
             })
             .collect();
+        // A chunk without weight (completions that were all equally good) has no gradient: its way back is not walked.
+        let has_weight = |x: &[f32]| x.iter().any(|x| *x != 0.0);
+        let work: Vec<_> = work.into_iter().filter(|(_, w, u)| has_weight(w) || has_weight(u)).collect();
         // Waves of a size that does not depend on the number of threads.
         let wave = (GRADIENT_BYTES / gradients.bytes().max(1)).clamp(1, MOST_AT_ONCE);
         let mut work = work.into_iter();
