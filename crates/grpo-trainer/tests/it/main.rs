@@ -5,6 +5,8 @@ mod bigram;
 mod divergence;
 mod fixtures;
 mod guards;
+#[cfg(feature = "lm")]
+mod language_model;
 mod learning;
 mod logs;
 mod loss_fixtures;

@@ -58,6 +58,23 @@ impl RewardFunction for Brief {
     }
 }
 
+/// The share of one letter among the completion's tokens.
+#[derive(Debug)]
+#[cfg(feature = "lm")]
+pub(crate) struct Letters(pub(crate) char);
+
+#[cfg(feature = "lm")]
+impl RewardFunction for Letters {
+    fn name(&self) -> &str {
+        "letters"
+    }
+
+    fn score(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Reward>, RewardError> {
+        let share = |i: &RewardInput<'_>| i.completion.matches(self.0).count() as f64 / i.tokens.len() as f64;
+        Ok(inputs.iter().map(|i| Reward::score(share(i))).collect())
+    }
+}
+
 /// The same for everyone.
 #[derive(Debug)]
 pub(crate) struct Constant(pub(crate) f64);
