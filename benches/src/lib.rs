@@ -18,6 +18,7 @@ pub use training_run::{ChildArguments, Measured, Size, TrainingRun};
 /// The guides' examples, compiled as documentation tests here because this package is not published: a published crate could
 /// not include files from outside its folder.
 #[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
 #[doc = include_str!("../../docs/guides/write_a_reward.md")]
 #[doc = include_str!("../../docs/guides/write_a_policy.md")]
 mod guides {}

@@ -84,7 +84,7 @@ pub enum Error {
         previous: Option<u64>,
         /// The reason.
         #[source]
-        source: krystal_checkpoint::Error,
+        source: Box<krystal_checkpoint::Error>,
     },
     /// No checkpoint of a run could be read.
     #[error("none of the {n_checkpoints} checkpoints could be read, the newest being {}", path.display())]
@@ -95,7 +95,7 @@ pub enum Error {
         n_checkpoints: usize,
         /// What is wrong with the newest.
         #[source]
-        source: krystal_checkpoint::Error,
+        source: Box<krystal_checkpoint::Error>,
     },
     /// The run to be resumed was another one.
     #[error("cannot resume: `{key}` was {saved} in the checkpoint and is {now} now")]

@@ -67,7 +67,7 @@ enum Trained {
     },
     All {
         shapes: Vec<Vec<usize>>,
-        published: Decoder<Cpu>,
+        published: Box<Decoder<Cpu>>,
     },
 }
 
@@ -106,7 +106,7 @@ impl LmPolicy {
     /// Never for a model that was loaded; the signature leaves room for kernels that can run out of memory.
     pub fn with_all_weights(model: Arc<LanguageModel>) -> Result<Self, LmError> {
         let tensors = model.decoder.tensors();
-        let published = decoder_from(model.decoder.config().clone(), &tensors).map_err(LmError::Model)?;
+        let published = Box::new(decoder_from(model.decoder.config().clone(), &tensors).map_err(LmError::Model)?);
         let shapes = tensors.iter().map(|t| t.shape.clone()).collect();
         let masters = tensors
             .into_iter()
@@ -301,7 +301,7 @@ impl Policy for LmPolicy {
             Trained::All { published, .. } => {
                 let index: std::collections::HashMap<&str, &Master> =
                     self.masters.iter().map(|m| (m.name.as_str(), m)).collect();
-                *published = Decoder::from_tensors(Cpu, config.clone(), |name, _| match index.get(name) {
+                **published = Decoder::from_tensors(Cpu, config.clone(), |name, _| match index.get(name) {
                     Some(master) => Ok(std::borrow::Cow::Borrowed(master.values.as_slice())),
                     None => Err(krystal_lm::Error::MissingTensor {
                         path: PathBuf::from("weights being trained"),

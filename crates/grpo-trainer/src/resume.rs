@@ -96,7 +96,7 @@ pub(crate) fn save<T: Serialize>(
     if let Err(source) = krystal_checkpoint::save(&path, kind, VERSION, state) {
         let earlier = run.checkpoints().unwrap_or_default();
         let previous = earlier.into_iter().filter(|(s, p)| *s != step && p.is_file()).map(|(s, _)| s).next_back();
-        return Err(Error::CheckpointWrite { step, path, previous, source });
+        return Err(Error::CheckpointWrite { step, path, previous, source: Box::new(source) });
     }
     run.prune_checkpoints(keep)?;
     Ok(path)
@@ -118,7 +118,7 @@ pub(crate) fn load<T: DeserializeOwned>(run: &RunDir, kind: &str) -> Result<Opti
         }
     }
     match (first_error, unreadable.into_iter().next()) {
-        (Some(source), Some(path)) => Err(Error::CheckpointRead { path, n_checkpoints, source }),
+        (Some(source), Some(path)) => Err(Error::CheckpointRead { path, n_checkpoints, source: Box::new(source) }),
         _ => Ok(None),
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options, terminal: Terminal) -> anyhow::Result<()> {
     let temperature = options.temperature;
     if !(temperature > 0.0 && temperature.is_finite() && temperature.recip().is_finite()) {
-        return Err(usage(format!("--temperature must be a finite number above 3e-39, not {temperature}")));
+        return Err(usage(format!("--temperature must be a finite number above 0 (3e-39 or more), not {temperature}")));
     }
     let adapted = options.model.open(terminal)?;
     let (model, lora) = (&adapted.model, adapted.lora.as_ref());
