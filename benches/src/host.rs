@@ -38,8 +38,11 @@ pub fn describe_host() -> String {
     if let Some(version) = first_line("rustc", &["--version"]) {
         parts.push(version.split(" (").next().unwrap_or_default().to_owned());
     }
-    if let Some(commit) = first_line("git", &["describe", "--always", "--dirty", "--exclude=*"]) {
-        parts.push(format!("commit {commit}"));
+    if let Some(commit) = first_line("git", &["rev-parse", "--short", "HEAD"]) {
+        // Recording a benchmark changes its page, which changes no measurement.
+        let changed = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs"];
+        let suffix = if first_line("git", &changed).is_some() { " with changes" } else { "" };
+        parts.push(format!("commit {commit}{suffix}"));
     }
     format!("Machine: {}.", parts.join("; "))
 }
