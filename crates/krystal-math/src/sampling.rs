@@ -101,15 +101,27 @@ pub fn probabilities(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Vec<f
     }
     if sampling.top_p < 1.0 {
         let p = softmax(&z);
-        let mut order: Vec<usize> = (0..z.len()).collect();
+        let dropped = 1.0 - f64::from(sampling.top_p);
+        // All tokens below this share of the dropped mass are dropped together, for they cannot add up to it: of a large
+        // vocabulary few are left to sort.
+        let negligible = dropped / z.len() as f64;
+        let (mut order, mut below) = (Vec::new(), 0.0);
+        for (token, p) in p.iter().enumerate() {
+            if *p < negligible && best != Some(token) {
+                below += p;
+                z[token] = f32::NEG_INFINITY;
+            } else {
+                order.push(token);
+            }
+        }
         order.sort_by(|a, b| z[*a].total_cmp(&z[*b]));
-        let mut below = 0.0;
         let last = order.len().saturating_sub(1);
         for token in &order[..last] {
             below += p[*token];
-            if below <= 1.0 - f64::from(sampling.top_p) {
-                z[*token] = f32::NEG_INFINITY;
+            if below > dropped {
+                break;
             }
+            z[*token] = f32::NEG_INFINITY;
         }
     }
     if sampling.min_p > 0.0 {
@@ -181,6 +193,25 @@ mod tests {
         assert_eq!(kept(&Sampling { min_p: 0.2, ..Sampling::default() }), [1, 2]);
         let p = probabilities(&LOGITS, &[1], &Sampling { repetition_penalty: 3.0, ..Sampling::default() });
         assert_eq!(argmax(&p.iter().map(|p| *p as f32).collect::<Vec<_>>()), Some(2));
+    }
+
+    /// The definition, without shortcuts: the least likely tokens go as long as their sum stays within `1 - top_p`.
+    #[test]
+    fn top_p_is_its_definition_on_a_large_vocabulary() {
+        for (spread, top_p) in [(1.0, 0.9), (4.0, 0.5), (0.0, 1e-6), (9.0, 0.999)] {
+            let logits: Vec<f32> = (0..5000).map(|i| spread * ((i * 7919 % 5003) as f32 / 5003.0 - 0.5)).collect();
+            let p = softmax(&logits);
+            let mut order: Vec<usize> = (0..p.len()).collect();
+            order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
+            let mut below = 0.0;
+            let dropped = order.iter().take_while(|t| {
+                below += p[**t];
+                below <= 1.0 - f64::from(top_p)
+            });
+            let expected = p.len() - dropped.count().min(p.len() - 1);
+            let kept = probabilities(&logits, &[], &Sampling { top_p, ..Sampling::default() });
+            assert_eq!(kept.iter().filter(|p| **p > 0.0).count(), expected, "{spread} {top_p}");
+        }
     }
 
     #[test]
