@@ -151,9 +151,9 @@ pub fn generate<K: Kernels>(
     options: &GenerateOptions<'_>,
 ) -> Result<Vec<Vec<Generated>>, GenerateError> {
     check(decoder, prompts, options)?;
-    let workers = workers(decoder, prompts.len() * num_generations);
-    let tasks = tasks(prompts.len(), num_generations, workers, options.max_batch.max(1));
-    let workers = workers.min(tasks.len()).max(1);
+    let threads = rayon::current_num_threads();
+    let tasks = tasks(prompts.len(), num_generations, threads, options.max_batch.max(1));
+    let workers = threads.min(tasks.len()).max(1);
     let share = (prompts.len() * num_generations).div_ceil(workers).clamp(1, options.max_batch.max(1));
     let limits = Limits { sequences: share, logits: MOST_LOGITS };
     let queue = Mutex::new(tasks);
@@ -166,18 +166,6 @@ pub fn generate<K: Kernels>(
         out[prompt][completion] = Some(generated);
     }
     Ok(out.into_iter().map(|row| row.into_iter().flatten().collect()).collect())
-}
-
-/// How many threads decode batches of their own; the others help within matrix products. Speed alone depends on it.
-///
-/// Each worker reads every weight for each of its steps. That is free while the weights stay in a core's cache, and what
-/// decoding waits for when they do not: then a batch is split only once each part has enough rows to keep the arithmetic busy.
-fn workers<K: Kernels>(decoder: &Decoder<K>, sequences: usize) -> usize {
-    const CACHED_PARAMETERS: usize = 1 << 20;
-    const ROWS_WORTH_A_WORKER: usize = 16;
-    let threads = rayon::current_num_threads();
-    let parameters: usize = decoder.config().tensor_names().iter().map(|(_, s)| s.iter().product::<usize>()).sum();
-    if parameters <= CACHED_PARAMETERS { threads } else { threads.min(sequences / ROWS_WORTH_A_WORKER).max(1) }
 }
 
 /// Completes one prompt once, calling `on_token` with every token as it is drawn.

@@ -81,6 +81,9 @@ unsafe impl Sync for Output {}
 
 /// Multiply-adds below which one thread is faster than two.
 const PARALLEL_WORK: usize = 1 << 21;
+/// Rows up to which a tile of as many rows as possible is best: each weight, read from memory, is used at once by all of them.
+/// Beyond, weights come from the cache, and fewer rows by more panels need fewer loads of the left operand.
+const FEW_ROWS: usize = 24;
 /// Floats of the left operand that stay in the second-level cache while the panels pass by.
 const LEFT_BLOCK: usize = 128 * 1024;
 
@@ -164,7 +167,7 @@ pub(crate) fn linear_backward(dy: &[f32], m: usize, w: &Panels, dx: &mut [f32], 
 
 /// As [`linear_backward`] for the rows `rows` of `w` alone (a multiple of 16 to start with): `dy` is `(m, rows.len())`.
 pub(crate) fn linear_backward_rows(dy: &[f32], m: usize, w: &Panels, rows: Range<usize>, dx: &mut [f32], mode: Write) {
-    const STRIPS: usize = 2;
+    const STRIPS: usize = 4;
     let (n, k) = (rows.len(), w.k());
     if m == 0 || n == 0 || k == 0 {
         return;
@@ -276,7 +279,8 @@ unsafe fn sweep(
         return;
     }
     let most = match level {
-        Level::Avx512 => 12,
+        Level::Avx512 if rows.len() <= FEW_ROWS => 12,
+        Level::Avx512 => 6,
         Level::Avx2 => 6,
         Level::Portable => 4,
     };
