@@ -18,11 +18,14 @@ use crate::Error;
 /// [`Error::Io`]. The previous content of `path` is then untouched and the temporary file removed; only when the last step,
 /// syncing the directory, is what failed has the new content already replaced the old.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    replace_with(path, |file| file.write_all(bytes))
+    write_atomically_with(path, |file| file.write_all(bytes))
 }
 
-/// As [`write_atomically`] for content that `write` produces.
-fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
+/// As [`write_atomically`] for content that `write` produces, such as files too large to hold in memory twice.
+///
+/// # Errors
+/// As [`write_atomically`]; what `write` returns is the cause.
+pub fn write_atomically_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
     let temporary = Temporary::beside(path)?;
     let mut file = OpenOptions::new()
         .write(true)
@@ -119,7 +122,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         write_atomically(&path, b"previous").unwrap();
-        let error = replace_with(&path, |file| {
+        let error = write_atomically_with(&path, |file| {
             file.write_all(b"half of the n")?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
         })

@@ -7,7 +7,7 @@ mod frame;
 mod payload;
 mod state;
 
-pub use atomic::write_atomically;
+pub use atomic::{write_atomically, write_atomically_with};
 pub use error::Error;
 pub use frame::Header;
 pub use state::{load, read_header, save};

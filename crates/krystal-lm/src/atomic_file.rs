@@ -1,30 +1,21 @@
 //! Files that are either there whole or not there.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Writes a file beside its place, syncs it and moves it there, so that a crash or a full disk leaves what was there
-/// before. `write` fills the file.
-pub(crate) fn write(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let written = (|| {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
-        write(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The move itself lasts only once the folder is on disk. Not every system can sync a folder.
-        if let Some(Ok(folder)) = path.parent().map(File::open) {
-            let _ = folder.sync_all();
-        }
-        Ok(())
-    })();
-    written.map_err(|source| {
-        let _ = fs::remove_file(&temporary);
-        Error::Io { action: "write", path: path.to_owned(), source }
+/// Writes a file whole or not at all, see [`krystal_checkpoint::write_atomically_with`]. `write` fills the file.
+pub(crate) fn write(path: &Path, write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> Result<()> {
+    let written = krystal_checkpoint::write_atomically_with(path, |file| {
+        let mut buffered = BufWriter::with_capacity(1 << 20, file);
+        write(&mut buffered)?;
+        buffered.flush()
+    });
+    written.map_err(|error| match error {
+        krystal_checkpoint::Error::Io { path, source, .. } => Error::Io { action: "write", path, source },
+        other => Error::Io { action: "write", path: path.to_owned(), source: io::Error::other(other) },
     })
 }
 
