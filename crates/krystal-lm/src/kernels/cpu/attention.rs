@@ -391,36 +391,14 @@ pub(super) fn backward(
                         if len == 0 {
                             continue;
                         }
-                        let columns = |data, from: usize| Left {
-                            data: &(data as &[f32])[from..],
-                            row_stride: 1,
-                            step_stride: layout.width,
-                        };
                         let to = start * kv_stride + kv_head * d;
-                        let queries = head_rows(q, row, head, q_stride, d);
-                        matmul::outer(
-                            columns(&scratch.gradients, column),
-                            len,
-                            queries,
-                            q_stride,
-                            d,
-                            m,
-                            &mut dk[to..],
-                            kv_stride,
-                            Write::Add,
-                        );
-                        let up = head_rows(d_out, row, head, q_stride, d);
-                        matmul::outer(
-                            columns(&scratch.weights, column),
-                            len,
-                            up,
-                            q_stride,
-                            d,
-                            m,
-                            &mut dv[to..],
-                            kv_stride,
-                            Write::Add,
-                        );
+                        for (scores, rows, gradient) in
+                            [(&scratch.gradients, q, &mut *dk), (&scratch.weights, d_out, &mut *dv)]
+                        {
+                            let left = Left { data: &scores[column..], row_stride: 1, step_stride: layout.width };
+                            let rows = head_rows(rows, row, head, q_stride, d);
+                            matmul::outer(left, len, rows, q_stride, d, m, &mut gradient[to..], kv_stride, Write::Add);
+                        }
                     }
                 }
             }
