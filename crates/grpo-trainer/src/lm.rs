@@ -254,28 +254,10 @@ impl Policy for LmPolicy {
         decoder.backward_groups(lora, tape, &weights.log_probs, &weights.entropy, &mut gradients);
         let index: std::collections::HashMap<&str, usize> =
             gradients.names().iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-        let ranks: std::collections::HashMap<String, usize> = match &self.trained {
-            Trained::Adapter { adapter, .. } => {
-                adapter.modules.iter().map(|m| (format!("{}.lora_B", m.name), m.rank)).collect()
-            }
-            Trained::All { .. } => std::collections::HashMap::new(),
-        };
         for master in &mut self.masters {
             let Some(i) = index.get(master.name.as_str()) else { continue };
-            let values = gradients.values(&Cpu, *i);
-            match ranks.get(&master.name) {
-                // The gradient of B comes transposed, (r, n).
-                Some(rank) => {
-                    let n = values.len() / rank;
-                    for (row, column) in (0..n).flat_map(|row| (0..*rank).map(move |column| (row, column))) {
-                        master.gradient[row * rank + column] += values[column * n + row];
-                    }
-                }
-                None => {
-                    for (to, from) in master.gradient.iter_mut().zip(values) {
-                        *to += from;
-                    }
-                }
+            for (to, from) in master.gradient.iter_mut().zip(gradients.values(&Cpu, *i)) {
+                *to += from;
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Where gradients go.
 
+use std::collections::BTreeMap;
+
 use crate::config::ModelConfig;
 use crate::kernels::Kernels;
 use crate::lora::LoraWeights;
@@ -50,15 +52,21 @@ pub struct Gradients<K: Kernels> {
     pub(crate) slots: Slots,
     pub(crate) names: Vec<String>,
     lengths: Vec<usize>,
+    /// Tensors accumulated as `(r, n)`, which suits the kernels, and their rank: the `B` factors.
+    transposed: BTreeMap<usize, usize>,
     pub(crate) buffers: Vec<K::Buffer>,
 }
 
 impl<K: Kernels> Gradients<K> {
-    /// Zero gradients of an adapter's factors, in the adapter's order: `A (r, k)`, then `B` **transposed** `(r, n)`, of each
-    /// module.
+    /// Zero gradients of an adapter's factors, in the adapter's order: `A (r, k)`, then `B (n, r)`, of each module.
     pub fn lora(kernels: &K, config: &ModelConfig, lora: &LoraWeights<K>) -> Self {
-        let mut gradients =
-            Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), lengths: Vec::new(), buffers: Vec::new() };
+        let mut gradients = Self {
+            slots: Slots::Lora(Vec::new()),
+            names: Vec::new(),
+            lengths: Vec::new(),
+            buffers: Vec::new(),
+            transposed: BTreeMap::new(),
+        };
         let mut slots = vec![[None; 7]; config.num_hidden_layers];
         for (layer, slots) in slots.iter_mut().enumerate() {
             for projection in Projection::ALL {
@@ -67,7 +75,8 @@ impl<K: Kernels> Gradients<K> {
                 slots[projection as usize] = Some(gradients.buffers.len());
                 let module = projection.module(layer);
                 gradients.push(kernels, format!("{module}.lora_A"), pair.rank * k);
-                gradients.push(kernels, format!("{module}.lora_B"), pair.rank * n);
+                let b = gradients.push(kernels, format!("{module}.lora_B"), pair.rank * n);
+                gradients.transposed.insert(b, pair.rank);
             }
         }
         gradients.slots = Slots::Lora(slots);
@@ -76,8 +85,13 @@ impl<K: Kernels> Gradients<K> {
 
     /// Zero gradients of every weight, in the order of [`Decoder::from_tensors`](super::Decoder::from_tensors)'s requests.
     pub fn all(kernels: &K, config: &ModelConfig) -> Self {
-        let mut g =
-            Self { slots: Slots::Lora(Vec::new()), names: Vec::new(), lengths: Vec::new(), buffers: Vec::new() };
+        let mut g = Self {
+            slots: Slots::Lora(Vec::new()),
+            names: Vec::new(),
+            lengths: Vec::new(),
+            buffers: Vec::new(),
+            transposed: BTreeMap::new(),
+        };
         let hidden = config.hidden_size;
         let embedding = g.push(kernels, "model.embed_tokens.weight".to_owned(), config.vocab_size * hidden);
         let layers = (0..config.num_hidden_layers)
@@ -128,9 +142,12 @@ impl<K: Kernels> Gradients<K> {
         &self.names
     }
 
-    /// Gradient of tensor `i`; for `B` of an adapter it is transposed, `(r, n)`.
+    /// Gradient of tensor `i`, row-major in the tensor's own shape.
     pub fn values(&self, kernels: &K, i: usize) -> Vec<f32> {
-        kernels.download(&self.buffers[i])
+        let values = kernels.download(&self.buffers[i]);
+        let Some(rank) = self.transposed.get(&i) else { return values };
+        let n = values.len() / rank;
+        (0..n).flat_map(|row| (0..*rank).map(move |column| column * n + row)).map(|at| values[at]).collect()
     }
 
     /// Bytes of all gradients.
@@ -144,6 +161,7 @@ impl<K: Kernels> Gradients<K> {
             slots: self.slots.clone(),
             names: self.names.clone(),
             lengths: self.lengths.clone(),
+            transposed: self.transposed.clone(),
             buffers: self.lengths.iter().map(|len| kernels.zeros(*len)).collect(),
         }
     }

@@ -39,7 +39,7 @@ fn loss(twin: &Twin, model: &RandomModel, temperature: f32) -> f64 {
         .sum()
 }
 
-/// Our gradients by the twin's names and in its layout: `B (n, r)` instead of `(r, n)`.
+/// Our gradients by the twin's names.
 fn gradients(model: &RandomModel, temperature: f32, trainable: Trainable) -> Vec<(String, Vec<f32>)> {
     let config = model.decoder.config();
     let mut gradients = match trainable {
@@ -49,15 +49,7 @@ fn gradients(model: &RandomModel, temperature: f32, trainable: Trainable) -> Vec
     let lora = Some(&model.lora);
     let (_, tape) = model.decoder.forward_groups(lora, &model.groups(), temperature, Keep::Activations);
     model.decoder.backward_groups(lora, tape, &model.w_log_prob, &model.w_entropy, &mut gradients);
-    let rank = model.adapter.config.r;
-    let tensors = gradients.names().iter().enumerate().map(|(i, name)| {
-        let values = gradients.values(&Cpu, i);
-        if !name.ends_with("lora_B") {
-            return (name.clone(), values);
-        }
-        let n = values.len() / rank;
-        (name.clone(), (0..values.len()).map(|i| values[i % rank * n + i / rank]).collect())
-    });
+    let tensors = gradients.names().iter().enumerate().map(|(i, name)| (name.clone(), gradients.values(&Cpu, i)));
     tensors.collect()
 }
 
