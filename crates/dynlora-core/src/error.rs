@@ -164,6 +164,16 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+    /// A saved state is not that of the layer or engine it is to be restored into.
+    #[error("the saved state has {found} for `{what}`, expected {expected}")]
+    State {
+        /// Which tensor or number.
+        what: String,
+        /// What it should be.
+        expected: String,
+        /// What was saved; `nothing` where it is missing.
+        found: String,
+    },
     /// Weights to merge into were not given for a module of the adapter.
     #[error("no weight was given for module `{module}` of the adapter")]
     MissingWeight {

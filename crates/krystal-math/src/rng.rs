@@ -34,6 +34,10 @@ pub enum Purpose {
     Demonstration = 8,
     /// The order in which supervised examples are visited.
     ExampleOrder = 9,
+    /// Hash tables of gradient sketches.
+    Sketch = 10,
+    /// Initial values of the layers of a dynamic adapter.
+    DynamicAdapter = 11,
 }
 
 /// The generator of one stream.
