@@ -33,8 +33,8 @@ pub mod language_model;
 pub mod lora;
 
 pub use decoder::{
-    CompletionScores, Decoder, Gradients, Group, GroupTape, Keep, Projection, Scores, Tape, Tensor, TokenBatch,
-    Trainable, initial_tensors,
+    ActivityPlan, CompletionScores, Decoder, Gradients, Group, GroupTape, Keep, Projection, Scores, Tape, Tensor,
+    TokenBatch, Trainable, initial_tensors,
 };
 pub use generate::{
     Finish, GenerateError, GenerateOptions, Generated, PromptRequest, StopStrings, generate, generate_streaming,

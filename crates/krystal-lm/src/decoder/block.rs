@@ -214,6 +214,9 @@ impl<'a, K: Kernels> Adapted<'a, K> {
             if let Some(slot) = slot {
                 kernels.weight_gradient(dh, pair.rank, x, k, rows, &mut gradients.buffers[slot]);
                 kernels.linear(x, rows, &pair.a, None, h, Write::Replace);
+                if let Some(activity) = &mut gradients.activity {
+                    activity.observe(kernels, (self.layer, projection), dy, x, h, rows);
+                }
                 kernels.scale(h, pair.scale);
                 kernels.weight_gradient(h, pair.rank, dy, n, rows, &mut gradients.buffers[slot + 1]);
             }

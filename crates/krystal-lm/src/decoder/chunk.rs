@@ -161,7 +161,7 @@ impl<K: Kernels> Decoder<K> {
         let work: Vec<_> = work.into_iter().filter(|(_, w, u)| has_weight(w) || has_weight(u)).collect();
         // Waves of a size that does not depend on the number of threads.
         let wave = (GRADIENT_BYTES / gradients.bytes().max(1)).clamp(1, MOST_AT_ONCE);
-        let mut work = work.into_iter();
+        let mut work = work.into_iter().enumerate();
         loop {
             let wave: Vec<_> = work.by_ref().take(wave).collect();
             if wave.is_empty() {
@@ -169,8 +169,11 @@ impl<K: Kernels> Decoder<K> {
             }
             let parts: Vec<Gradients<K>> = wave
                 .into_par_iter()
-                .map(|(tape, w, u)| {
+                .map(|(index, (tape, w, u))| {
                     let mut part = gradients.zeros_like(self.kernels());
+                    if let Some(activity) = &mut part.activity {
+                        activity.stream = index as u64;
+                    }
                     self.backward(lora, tape, &w, &u, &mut part);
                     part
                 })

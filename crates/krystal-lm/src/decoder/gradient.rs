@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use dynlora_core::StackActivity;
+
 use crate::config::ModelConfig;
 use crate::kernels::Kernels;
 use crate::lora::LoraWeights;
 
-use super::Projection;
+use super::{Activity, ActivityPlan, Projection};
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub struct Gradients<K: Kernels> {
     /// Tensors accumulated as `(r, n)`, which suits the kernels, and their rank: the `B` factors.
     transposed: BTreeMap<usize, usize>,
     pub(crate) buffers: Vec<K::Buffer>,
+    pub(crate) activity: Option<Activity<K>>,
 }
 
 impl<K: Kernels> Gradients<K> {
@@ -66,6 +69,7 @@ impl<K: Kernels> Gradients<K> {
             lengths: Vec::new(),
             buffers: Vec::new(),
             transposed: BTreeMap::new(),
+            activity: None,
         };
         let mut slots = vec![[None; 7]; config.num_hidden_layers];
         for (layer, slots) in slots.iter_mut().enumerate() {
@@ -83,6 +87,30 @@ impl<K: Kernels> Gradients<K> {
         gradients
     }
 
+    /// Measures what `plan` says along with the gradients of an adapter.
+    #[must_use]
+    pub fn with_activity(
+        mut self,
+        kernels: &K,
+        config: &ModelConfig,
+        lora: &LoraWeights<K>,
+        plan: ActivityPlan,
+    ) -> Self {
+        self.activity = Some(Activity::new(kernels, config, lora, plan));
+        self
+    }
+
+    /// What was measured, modules in the order of the adapter, and the sketch of `dL/dW`
+    /// (`slots * side^2` numbers); `None` without [`Gradients::with_activity`].
+    pub fn activity(&self, kernels: &K) -> Option<(StackActivity, Vec<f32>)> {
+        self.activity.as_ref().map(|activity| activity.values(kernels))
+    }
+
+    /// Gradient of tensor `i` as the kernels accumulate it: `A` as `(r, k)`, `B` transposed, `(r, n)`.
+    pub fn channels(&self, kernels: &K, i: usize) -> Vec<f32> {
+        kernels.download(&self.buffers[i])
+    }
+
     /// Zero gradients of every weight, in the order of [`Decoder::from_tensors`](super::Decoder::from_tensors)'s requests.
     pub fn all(kernels: &K, config: &ModelConfig) -> Self {
         let mut g = Self {
@@ -91,6 +119,7 @@ impl<K: Kernels> Gradients<K> {
             lengths: Vec::new(),
             buffers: Vec::new(),
             transposed: BTreeMap::new(),
+            activity: None,
         };
         let hidden = config.hidden_size;
         let embedding = g.push(kernels, "model.embed_tokens.weight".to_owned(), config.vocab_size * hidden);
@@ -163,6 +192,7 @@ impl<K: Kernels> Gradients<K> {
             lengths: self.lengths.clone(),
             transposed: self.transposed.clone(),
             buffers: self.lengths.iter().map(|len| kernels.zeros(*len)).collect(),
+            activity: self.activity.as_ref().map(|activity| activity.zeros_like(kernels)),
         }
     }
 
@@ -170,6 +200,9 @@ impl<K: Kernels> Gradients<K> {
     pub fn add(&mut self, kernels: &K, other: &Self) {
         for (to, from) in self.buffers.iter_mut().zip(&other.buffers) {
             kernels.add(from, to);
+        }
+        if let (Some(to), Some(from)) = (&mut self.activity, &other.activity) {
+            to.add(kernels, from);
         }
     }
 

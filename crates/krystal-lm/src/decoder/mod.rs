@@ -2,6 +2,7 @@
 //!
 //! Letters as in [`crate::kernels`]: `R` rows, `C` residual width, `H`/`J` query/key-value heads, `D` head width, `V` vocabulary.
 
+mod activity;
 mod batch;
 mod block;
 mod chunk;
@@ -17,6 +18,8 @@ use std::sync::{Arc, Mutex};
 use crate::config::ModelConfig;
 use crate::kernels::{AttentionShape, Kernels, RopeTable, cpu::Cpu};
 
+pub(crate) use activity::Activity;
+pub use activity::ActivityPlan;
 pub use batch::{Group, TokenBatch};
 pub(crate) use block::{Activations, Adapted, Saved};
 pub use chunk::{CompletionScores, GroupTape};

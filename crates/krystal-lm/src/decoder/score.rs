@@ -181,6 +181,9 @@ impl<K: Kernels> Decoder<K> {
         let mut dx = kernels.zeros(batch.rows() * width);
         kernels.scatter_add(&d_last, width, &batch.scored, &mut dx);
 
+        if let Some(activity) = &mut gradients.activity {
+            activity.begin(kernels, batch.rows());
+        }
         let lowest = if slots.is_some() { 0 } else { lora.map_or(blocks.len(), LoraWeights::first_layer) };
         let mut a = Activations::new(kernels);
         for (layer, block) in blocks.into_iter().enumerate().rev() {

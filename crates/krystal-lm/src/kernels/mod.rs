@@ -156,6 +156,10 @@ pub trait Kernels: Debug + Send + Sync + 'static {
     /// `db (n) += sum over rows of dy (R, n)`.
     fn bias_gradient(&self, dy: &Self::Buffer, n: usize, db: &mut Self::Buffer);
 
+    /// `out (R, p)`: each row of `x (R, w)` times `signs (w)`, cut into pieces of `p` and the pieces summed: entry `j` is the
+    /// sum of `signs[i] x[i]` over `i = j (mod p)`. A CountSketch whose buckets are taken by turns.
+    fn fold(&self, x: &Self::Buffer, signs: &Self::Buffer, p: usize, out: &mut Self::Buffer);
+
     /// `out = x / sqrt(mean(x^2) + eps) * weight`, over rows of `weight`'s length.
     fn rms_norm(&self, x: &Self::Buffer, weight: &Self::Buffer, eps: f32, out: &mut Self::Buffer);
     /// Backward of [`Kernels::rms_norm`]: `dx (+)=`, and `d_weight +=` where given.

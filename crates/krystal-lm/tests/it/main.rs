@@ -1,5 +1,6 @@
 //! Integration tests of krystal-lm.
 
+mod activity;
 mod bigram;
 mod callers_bugs;
 mod finite_difference;

@@ -1,6 +1,7 @@
 //! Kernels for processors: AVX-512, AVX2 or whatever the target has, chosen at run time; rayon where work is large.
 
 mod attention;
+mod fold;
 mod kv;
 pub(crate) mod log_prob;
 mod matmul;
@@ -134,6 +135,12 @@ impl Kernels for Cpu {
                 *db += dy;
             }
         }
+    }
+
+    fn fold(&self, x: &Vec<f32>, signs: &Vec<f32>, p: usize, out: &mut Vec<f32>) {
+        demand_rows("x", x, signs.len());
+        resize(out, x.len() / signs.len().max(1) * p);
+        fold::fold(x, signs, p, out);
     }
 
     fn rms_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, eps: f32, out: &mut Vec<f32>) {
