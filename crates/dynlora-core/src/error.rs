@@ -164,14 +164,14 @@ pub enum Error {
         /// What it is.
         found: String,
     },
-    /// A saved state is not that of the layer or engine it is to be restored into.
-    #[error("the saved state has {found} for `{what}`, expected {expected}")]
+    /// An entry of a saved state is missing or has a value it cannot have.
+    #[error("entry `{entry}` of the saved state: expected {expected}, found {found}")]
     State {
-        /// Which tensor or number.
-        what: String,
-        /// What it should be.
+        /// The entry's name.
+        entry: String,
+        /// What it may be.
         expected: String,
-        /// What was saved; `nothing` where it is missing.
+        /// What it is; `nothing` where it is missing.
         found: String,
     },
     /// Weights to merge into were not given for a module of the adapter.
@@ -198,5 +198,10 @@ impl Error {
 
     pub(crate) fn module(module: &str, what: &'static str, expected: impl ToString, found: impl ToString) -> Self {
         Self::Module { module: module.to_owned(), what, expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// The error of a saved state, for implementers of [`Resonance`](crate::Resonance) and other parts that are restored.
+    pub fn state(entry: &str, expected: impl ToString, found: impl ToString) -> Self {
+        Self::State { entry: entry.to_owned(), expected: expected.to_string(), found: found.to_string() }
     }
 }

@@ -24,6 +24,7 @@ mod factors;
 mod gradient;
 mod layer;
 mod level;
+mod resonance;
 mod snapshot;
 
 pub use backend::LoraBackend;
@@ -34,4 +35,5 @@ pub use layer::{
     UpdateReport,
 };
 pub use level::{AgentId, Level, UnknownLevel};
+pub use resonance::{Horizontal, PlainMean, Resonance, ResonanceState, ResonanceStatistics, Signal, Vertical};
 pub use snapshot::{AgentFactors, FusedFactors, Snapshot, SnapshotId};
