@@ -54,7 +54,11 @@ pub fn reference_divergence<P: Policy>(
             .prompts
             .iter()
             .zip(&drawn)
-            .map(|(p, g)| ScoreGroup { prompt: &p.tokens, completions: g.iter().map(|c| &c.tokens[..]).collect() })
+            .map(|(p, g)| ScoreGroup {
+                prompt: &p.tokens,
+                completions: g.iter().map(|c| &c.tokens[..]).collect(),
+                agent: p.agent,
+            })
             .collect();
         let reference = policy.score_reference(&groups, temperature).map_err(Error::policy("score the reference"))?;
         let Some(reference) = reference else { return Ok(None) };

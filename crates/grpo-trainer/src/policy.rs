@@ -14,6 +14,8 @@ pub struct PromptRequest {
     /// Completion `g` of this prompt draws from random stream `(seed, purpose, stream, g)`: what is drawn depends on
     /// nothing else, neither on the batch nor on threads.
     pub stream: u64,
+    /// Who asks: a policy with layers of each agent's own answers with them. 0 where there is one agent.
+    pub agent: u64,
 }
 
 /// What to generate.
@@ -62,6 +64,8 @@ pub struct ScoreGroup<'a> {
     pub prompt: &'a [u32],
     /// Completions, each at least one token.
     pub completions: Vec<&'a [u32]>,
+    /// Whose they are, as in [`PromptRequest::agent`].
+    pub agent: u64,
 }
 
 /// Per-token values of the completions of a list of groups, one vector per completion, groups in order: `N` vectors of
@@ -94,6 +98,30 @@ pub struct Parameter<'a> {
     pub gradient: &'a mut [f32],
 }
 
+/// What a policy that moves its own parameters is told of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepRequest {
+    /// The step, the first being 1.
+    pub step: u64,
+    /// The schedule's learning rate.
+    pub learning_rate: f64,
+    /// Norm to clip the gradient to; 0 clips nothing.
+    pub max_grad_norm: f64,
+}
+
+/// What such a policy did in a step.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OwnStep {
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Norm of the change of the parameters.
+    pub update_norm: f64,
+    /// Further metrics of the step, by name.
+    pub metrics: Vec<(String, f64)>,
+    /// What happened: objects for `events.jsonl`, to which the trainer adds `step`.
+    pub events: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
 /// A trainable language model: the seam between the trainer and any model.
 ///
 /// The trainer needs no automatic differentiation. It turns rewards into `dL/dlog_prob` (and `dL/dentropy`) of every
@@ -106,6 +134,9 @@ pub struct Parameter<'a> {
 ///   checks the first batch of a run and every checkpoint to `1e-5`.
 /// - Results depend on the arguments alone: not on threads, batch composition or earlier calls.
 /// - `backward` adds to the gradients; only the trainer clears them.
+/// - Most policies hold still and let the trainer's AdamW move the values that `parameters` returns. A policy with dynamics of
+///   its own says so by `moves_itself`: then `parameters` may be empty, and `step` takes the place of the optimiser, clears
+///   the gradients and publishes. All that its next step depends on is in `state`.
 pub trait Policy {
     /// What `forward` keeps for `backward`.
     type Tape;
@@ -133,6 +164,29 @@ pub trait Policy {
 
     /// Makes the current parameter values those that `generate`, `score` and `forward` use.
     fn publish(&mut self) -> Result<(), Self::Error>;
+
+    /// Whether `step` moves the parameters instead of the trainer's optimiser.
+    fn moves_itself(&self) -> bool {
+        false
+    }
+
+    /// Moves the parameters along the accumulated gradients, clears those and publishes. Called only where
+    /// [`Policy::moves_itself`].
+    fn step(&mut self, request: &StepRequest) -> Result<OwnStep, Self::Error> {
+        let _ = request;
+        Ok(OwnStep::default())
+    }
+
+    /// All that a checkpoint needs besides the values of `parameters`: empty where there is nothing.
+    fn state(&self) -> Result<Vec<u8>, Self::Error> {
+        Ok(Vec::new())
+    }
+
+    /// Goes on from what [`Policy::state`] returned, and publishes.
+    fn restore(&mut self, state: &[u8]) -> Result<(), Self::Error> {
+        let _ = state;
+        Ok(())
+    }
 
     /// The text of tokens, special tokens left out.
     fn decode(&self, tokens: &[u32]) -> Result<String, Self::Error>;

@@ -15,7 +15,7 @@ use crate::policy::Policy;
 use crate::run_dir::RunDir;
 
 /// Version of the checkpoints' layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The part of a checkpoint that every kind of training has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub(crate) struct TrainingState {
     /// Every parameter's name and values.
     pub(crate) parameters: Vec<(String, Vec<f32>)>,
     pub(crate) adamw: AdamW<f32>,
+    /// What the policy itself must remember.
+    pub(crate) policy: Vec<u8>,
 }
 
 impl TrainingState {
@@ -75,6 +77,9 @@ impl TrainingState {
             return Err(Error::ResumeMismatch { key: "number of parameters".into(), saved, now });
         }
         drop(parameters);
+        if policy.moves_itself() {
+            return policy.restore(&self.policy).map_err(Error::policy("go on from its saved state"));
+        }
         policy.publish().map_err(Error::policy("publish its parameters"))
     }
 }

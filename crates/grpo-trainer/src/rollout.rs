@@ -36,6 +36,8 @@ pub struct RolloutSequence {
 pub struct RolloutGroup {
     /// Prompt tokens.
     pub prompt: Vec<u32>,
+    /// Whose prompt it is.
+    pub agent: u64,
     /// Completions, `num_generations` of them.
     pub sequences: Vec<RolloutSequence>,
 }
@@ -43,7 +45,8 @@ pub struct RolloutGroup {
 impl RolloutGroup {
     /// The group as the policy takes it.
     pub fn to_score(&self) -> ScoreGroup<'_> {
-        ScoreGroup { prompt: &self.prompt, completions: self.sequences.iter().map(|s| &s.tokens[..]).collect() }
+        let completions = self.sequences.iter().map(|s| &s.tokens[..]).collect();
+        ScoreGroup { prompt: &self.prompt, completions, agent: self.agent }
     }
 }
 
@@ -136,6 +139,7 @@ fn assemble(
         .zip(completions)
         .map(|(prompt, group)| RolloutGroup {
             prompt: prompt.tokens,
+            agent: prompt.agent,
             sequences: group
                 .into_iter()
                 .zip(advantages.by_ref())
@@ -190,7 +194,7 @@ pub(crate) fn encode_prompts<P: Policy>(
             let got = format!("none of {}", prompt_value(&record.prompt));
             return Err(Error::PolicyShape { call: "encode_prompt", expected, got });
         }
-        Ok(PromptRequest { tokens, stream })
+        Ok(PromptRequest { tokens, stream, agent: record.agent() })
     };
     (first_stream..).zip(records).map(encode).collect()
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! metrics.jsonl       one line per step
 //! completions.jsonl   one line per completion
+//! events.jsonl        what a policy with dynamics of its own reports: phases, migrations, health
 //! checkpoints/        step-00000050.ckpt, ...
 //! adapter/            what was trained
 //! ```
@@ -80,6 +81,11 @@ impl RunDir {
         self.path.join("completions.jsonl")
     }
 
+    /// `events.jsonl`.
+    pub fn events_path(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
     /// `adapter/`.
     pub fn adapter_path(&self) -> PathBuf {
         self.path.join("adapter")
@@ -120,10 +126,10 @@ impl RunDir {
         Ok(())
     }
 
-    /// Drops the lines of `metrics.jsonl` and `completions.jsonl` that come after `step` (all lines for `None`), and a last
+    /// Drops the lines of `metrics.jsonl`, `completions.jsonl` and `events.jsonl` that come after `step` (all lines for `None`), and a last
     /// line that was cut short.
     pub(crate) fn truncate_logs(&self, step: Option<u64>) -> Result<(), Error> {
-        for path in [self.metrics_path(), self.completions_path()] {
+        for path in [self.metrics_path(), self.completions_path(), self.events_path()] {
             if path.exists() {
                 truncate(&path, step).map_err(io("rewrite", &path))?;
             }
@@ -164,18 +170,33 @@ pub(crate) struct RunLog {
     pub(crate) dir: RunDir,
     metrics: Log,
     completions: Log,
+    /// Opened with the first event.
+    events: Option<Log>,
 }
 
 impl RunLog {
     pub(crate) fn open(dir: RunDir) -> Result<Self, Error> {
         let metrics = Log::open(dir.metrics_path())?;
         let completions = Log::open(dir.completions_path())?;
-        Ok(Self { dir, metrics, completions })
+        Ok(Self { dir, metrics, completions, events: None })
     }
 
-    /// Appends the lines of a step: completions first, so that a step with metrics has its completions.
-    pub(crate) fn append(&mut self, metrics: &StepMetrics, completions: Vec<String>) -> Result<(), Error> {
+    /// Appends the lines of a step: metrics last, so that a step with metrics has its completions and events.
+    pub(crate) fn append(
+        &mut self,
+        metrics: &StepMetrics,
+        completions: Vec<String>,
+        events: Vec<String>,
+    ) -> Result<(), Error> {
         self.completions.append(completions)?;
+        if !events.is_empty() {
+            if self.events.is_none() {
+                self.events = Some(Log::open(self.dir.events_path())?);
+            }
+            if let Some(log) = &mut self.events {
+                log.append(events)?;
+            }
+        }
         self.metrics.append([metrics.to_json()])
     }
 
@@ -189,6 +210,9 @@ impl RunLog {
     ) -> Result<PathBuf, Error> {
         self.completions.sync()?;
         self.metrics.sync()?;
+        if let Some(events) = &mut self.events {
+            events.sync()?;
+        }
         resume::save(&self.dir, kind, step, state, keep)
     }
 }

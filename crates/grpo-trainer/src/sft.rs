@@ -286,9 +286,12 @@ impl<P: Policy> SftTrainer<P> {
         metrics.push("num_tokens", Some(self.num_tokens as f64));
         metrics.push("epoch", Some(step as f64 / self.order.chunks_per_epoch() as f64));
         metrics.push("entropy", Some(entropy));
+        for (name, value) in update.metrics {
+            metrics.push(name, Some(value));
+        }
         self.clock.push_timing(&mut metrics, started, n_completion as u64);
         if let Some(run) = &mut self.run {
-            run.append(&metrics, Vec::new())?;
+            run.append(&metrics, Vec::new(), update.events)?;
         }
         observer.on_step(&metrics);
         let every = self.config.checkpoint_every;
@@ -315,6 +318,7 @@ impl<P: Policy> SftTrainer<P> {
             num_tokens: self.num_tokens,
             parameters: snapshot_parameters(&mut self.policy),
             adamw: self.updater.adamw.clone(),
+            policy: self.policy.state().map_err(Error::policy("save its state"))?,
         };
         let path = run.checkpoint(CHECKPOINT_KIND, self.step, &state, self.config.keep_checkpoints)?;
         observer.on_checkpoint(self.step, &path);
@@ -341,7 +345,7 @@ pub fn demonstration_loss<P: Policy>(
 }
 
 fn to_score<'a>(part: &[&'a Demonstration]) -> Vec<ScoreGroup<'a>> {
-    part.iter().map(|d| ScoreGroup { prompt: &d.prompt, completions: vec![&d.completion] }).collect()
+    part.iter().map(|d| ScoreGroup { prompt: &d.prompt, completions: vec![&d.completion], agent: 0 }).collect()
 }
 
 fn total(rows: &[Vec<f32>]) -> f64 {

@@ -242,7 +242,7 @@ impl<P: Policy> GrpoTrainer<P> {
             if self.evaluate_into(&mut metrics, observer)?
                 && let Some(run) = &mut self.run
             {
-                run.append(&metrics, Vec::new())?;
+                run.append(&metrics, Vec::new(), Vec::new())?;
             }
         }
         let mut last = None;
@@ -266,7 +266,7 @@ impl<P: Policy> GrpoTrainer<P> {
     /// Takes one step, evaluates and writes what is due.
     pub fn step(&mut self, observer: &mut dyn Observer) -> Result<StepMetrics, Error> {
         let started = self.clock.now();
-        let (mut metrics, lines, n_tokens) = self.learn()?;
+        let Learned { mut metrics, lines, events, n_tokens } = self.learn()?;
         self.clock.push_timing(&mut metrics, started, n_tokens);
         let step = self.progress.step;
         let is_due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == self.total_steps);
@@ -275,7 +275,7 @@ impl<P: Policy> GrpoTrainer<P> {
             self.evaluate_into(&mut metrics, observer)?;
         }
         if let Some(run) = &mut self.run {
-            run.append(&metrics, lines)?;
+            run.append(&metrics, lines, events)?;
         }
         observer.on_step(&metrics);
         let patience = self.config.zero_spread_patience;
@@ -293,8 +293,8 @@ impl<P: Policy> GrpoTrainer<P> {
         Ok(metrics)
     }
 
-    /// One step of learning, without anything around it: metrics, lines of `completions.jsonl`, tokens learned from.
-    fn learn(&mut self) -> Result<(StepMetrics, Vec<String>, u64), Error> {
+    /// One step of learning, without anything around it.
+    fn learn(&mut self) -> Result<Learned, Error> {
         let step = self.progress.step + 1;
         let loss = self.config.loss();
         let mut sums = LearnSums::default();
@@ -346,7 +346,10 @@ impl<P: Policy> GrpoTrainer<P> {
             metrics.push("entropy_coef", Some(self.progress.entropy.coefficient()));
         }
         sums.sampling.push_to(&mut metrics);
-        Ok((metrics, generated.lines, sums.n_tokens))
+        for (name, value) in update.metrics {
+            metrics.push(name, Some(value));
+        }
+        Ok(Learned { metrics, lines: generated.lines, events: update.events, n_tokens: sums.n_tokens })
     }
 
     /// Draws the next generation and, where batches of it will be visited only after the parameters have changed, scores
@@ -408,6 +411,7 @@ impl<P: Policy> GrpoTrainer<P> {
         serde_json::to_string(&self.config).unwrap_or_default()
     }
 
+    /// Writes a checkpoint, where there is a directory for it.
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
         let config = self.config_json();
         let Some(run) = &mut self.run else {
@@ -422,6 +426,7 @@ impl<P: Policy> GrpoTrainer<P> {
                 num_tokens: self.progress.num_tokens,
                 parameters: snapshot_parameters(&mut self.policy),
                 adamw: self.updater.adamw.clone(),
+                policy: self.policy.state().map_err(Error::policy("save its state"))?,
             },
             progress: self.progress.clone(),
         };
@@ -434,6 +439,18 @@ impl<P: Policy> GrpoTrainer<P> {
         let Some(run) = &self.run else { return Ok(()) };
         self.policy.save(&run.dir.adapter_path()).map_err(Error::policy("save what was trained"))
     }
+}
+
+/// What a step of learning leaves to write.
+#[derive(Debug)]
+struct Learned {
+    metrics: StepMetrics,
+    /// Lines of `completions.jsonl`.
+    lines: Vec<String>,
+    /// Lines of `events.jsonl`.
+    events: Vec<String>,
+    /// Tokens learned from.
+    n_tokens: u64,
 }
 
 /// Sums over the generations of a step.

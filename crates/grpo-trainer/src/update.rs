@@ -4,7 +4,7 @@ use krystal_math::statistics::sum;
 
 use crate::error::Error;
 use crate::optimizer::{AdamW, AdamWSettings, LrSchedule, clip_gradients, gradient_norm};
-use crate::policy::Policy;
+use crate::policy::{OwnStep, Policy, StepRequest};
 
 /// Optimiser, schedule and clipping of a run.
 #[derive(Debug)]
@@ -15,13 +15,17 @@ pub(crate) struct Updater {
 }
 
 /// What a step did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Update {
     /// Norm of the gradient before clipping.
     pub(crate) grad_norm: f64,
     pub(crate) learning_rate: f64,
     /// Norm of the change of the values.
     pub(crate) update_norm: f64,
+    /// What a policy that moves itself adds.
+    pub(crate) metrics: Vec<(String, f64)>,
+    /// Lines of `events.jsonl`.
+    pub(crate) events: Vec<String>,
 }
 
 impl Updater {
@@ -36,7 +40,7 @@ impl Updater {
         max_grad_norm: f64,
     ) -> Result<Self, Error> {
         let lengths: Vec<usize> = policy.parameters().iter().map(|p| p.values.len()).collect();
-        if lengths.iter().all(|&n| n == 0) {
+        if lengths.iter().all(|&n| n == 0) && !policy.moves_itself() {
             return Err(Error::NoTrainableParameters);
         }
         Ok(Self { adamw: AdamW::new(settings, lengths), schedule, max_grad_norm })
@@ -52,6 +56,9 @@ impl Updater {
         expects_gradient: bool,
     ) -> Result<Update, Error> {
         let learning_rate = self.schedule.at(step - 1);
+        if policy.moves_itself() {
+            return self.own_step(policy, step, learning_rate, expects_gradient);
+        }
         let mut parameters = policy.parameters();
         if let Some(p) = parameters.iter().find(|p| p.gradient.iter().any(|g| !g.is_finite())) {
             return Err(Error::NonFiniteGradient { step, parameter: p.name.to_string() });
@@ -83,7 +90,32 @@ impl Updater {
         }
         drop(parameters);
         policy.publish().map_err(Error::policy("publish its parameters"))?;
-        Ok(Update { grad_norm, learning_rate, update_norm })
+        Ok(Update { grad_norm, learning_rate, update_norm, metrics: Vec::new(), events: Vec::new() })
+    }
+
+    /// The step of a policy that moves itself, with the same checks.
+    fn own_step<P: Policy>(
+        &self,
+        policy: &mut P,
+        step: u64,
+        learning_rate: f64,
+        expects_gradient: bool,
+    ) -> Result<Update, Error> {
+        let request = StepRequest { step, learning_rate, max_grad_norm: self.max_grad_norm };
+        let own = policy.step(&request).map_err(Error::policy("take its step"))?;
+        let OwnStep { grad_norm, update_norm, metrics, events } = own;
+        if expects_gradient && grad_norm == 0.0 {
+            return Err(Error::GradientMissing { step });
+        }
+        if update_norm == 0.0 && learning_rate > 0.0 && grad_norm > 0.0 {
+            return Err(Error::AdapterUnchanged { step, learning_rate, grad_norm });
+        }
+        let line = |event: serde_json::Map<String, serde_json::Value>| {
+            let step = [("step".to_owned(), step.into())];
+            serde_json::Value::Object(step.into_iter().chain(event).collect()).to_string()
+        };
+        let events = events.into_iter().map(line).collect();
+        Ok(Update { grad_norm, learning_rate, update_norm, metrics, events })
     }
 }
 

@@ -30,3 +30,10 @@ pub struct Record {
     /// Every other column, handed to the reward function as it is.
     pub columns: Map<String, Value>,
 }
+
+impl Record {
+    /// Whose data it is: the column `agent` where it is a whole number, else 0.
+    pub fn agent(&self) -> u64 {
+        self.columns.get("agent").and_then(Value::as_u64).unwrap_or(0)
+    }
+}

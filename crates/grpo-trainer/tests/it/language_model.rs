@@ -132,7 +132,7 @@ fn an_adapter_learns_what_is_rewarded() {
     let policy = trainer.into_policy();
     let prompt = policy.encode_prompt(&Prompt::Text("bed".to_owned())).unwrap();
     let completion = policy.encode_prompt(&Prompt::Text("aaaa".to_owned())).unwrap();
-    let group = [ScoreGroup { prompt: &prompt, completions: vec![&completion] }];
+    let group = [ScoreGroup { prompt: &prompt, completions: vec![&completion], agent: 0 }];
     let mean = |scores: &[Vec<f32>]| scores[0].iter().sum::<f32>();
     let reference = policy.score_reference(&group, 1.0).unwrap().unwrap();
     assert!(mean(&policy.score(&group, 1.0).unwrap().log_probs) > mean(&reference.log_probs) + 1.0);
@@ -167,7 +167,7 @@ fn all_weights_fit_demonstrations() {
 fn what_cannot_be_scored_is_refused() {
     let policy = policy();
     let refuse = |prompt: &[u32], completion: &[u32]| {
-        policy.score(&[ScoreGroup { prompt, completions: vec![completion] }], 1.0).unwrap_err()
+        policy.score(&[ScoreGroup { prompt, completions: vec![completion], agent: 0 }], 1.0).unwrap_err()
     };
     assert!(matches!(refuse(&[], &[3]), LmError::Length { prompt: 0, completion: 1, .. }));
     assert!(matches!(refuse(&[3], &[]), LmError::Length { completion: 0, .. }));

@@ -20,7 +20,7 @@ pub(crate) fn divergence<P: Policy>(
 ) -> anyhow::Result<Option<f64>> {
     let mut prompts = Vec::new();
     for (stream, record) in (0..).zip(records.iter().take(PROMPTS)) {
-        prompts.push(PromptRequest { tokens: policy.encode_prompt(&record.prompt)?, stream });
+        prompts.push(PromptRequest { tokens: policy.encode_prompt(&record.prompt)?, stream, agent: record.agent() });
     }
     let request = GenerationRequest {
         prompts,
@@ -38,6 +38,7 @@ pub(crate) fn divergence<P: Policy>(
         .map(|(prompt, answers)| ScoreGroup {
             prompt: &prompt.tokens,
             completions: answers.iter().map(|answer| answer.tokens.as_slice()).collect(),
+            agent: prompt.agent,
         })
         .collect();
     let Some(reference) = policy.score_reference(&groups, 1.0)? else { return Ok(None) };
