@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod low_rank;
 pub mod rng;
 pub mod sampling;
 pub mod statistics;
