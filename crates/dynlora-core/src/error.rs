@@ -164,6 +164,32 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+    /// A layer of a hierarchy does not fit the hierarchy.
+    #[error("{layer}: expected {expected} {what}, found {found}")]
+    Layer {
+        /// Which, in words: `the agent layer of agent 7`.
+        layer: String,
+        /// What does not fit: `modules`, ...
+        what: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// Numbers that are not finite were about to be published.
+    #[error("{what} has a number that is not finite; it is not published")]
+    NotFinite {
+        /// Where, in words.
+        what: String,
+    },
+    /// An agent that the hierarchy does not have.
+    #[error("agent {agent} is not known; there are {known} agents")]
+    UnknownAgent {
+        /// Its number.
+        agent: u64,
+        /// How many there are.
+        known: usize,
+    },
     /// An entry of a saved state is missing or has a value it cannot have.
     #[error("entry `{entry}` of the saved state: expected {expected}, found {found}")]
     State {

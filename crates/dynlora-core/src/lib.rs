@@ -20,14 +20,19 @@ pub use target_modules::TargetModules;
 
 // The hierarchy: what it is made of, and its seams.
 mod backend;
+mod content_hash;
 mod factors;
 mod gradient;
 mod layer;
 mod level;
+mod provenance;
+mod publisher;
 mod resonance;
 mod snapshot;
+mod staleness;
 
 pub use backend::LoraBackend;
+pub use content_hash::{ContentHash, ContentHasher, NotADigest, SnapshotId, canonical_json};
 pub use factors::{FactorAddress, LayerFactors, ModuleFactors, initial_row};
 pub use gradient::{ModuleActivity, StackActivity, StackGradient};
 pub use layer::{
@@ -35,5 +40,11 @@ pub use layer::{
     UpdateReport,
 };
 pub use level::{AgentId, Level, UnknownLevel};
+pub use provenance::{
+    AppliedInput, BrokenLink, InputKind, ProvenanceChain, ProvenanceEntry, ProvenanceHead, ProvenanceRecord,
+    ReplayError, replay, state_hash,
+};
+pub use publisher::{LayerChange, SnapshotPublisher, SnapshotReader};
 pub use resonance::{Horizontal, PlainMean, Resonance, ResonanceState, ResonanceStatistics, Signal, Vertical};
-pub use snapshot::{AgentFactors, FusedFactors, Snapshot, SnapshotId};
+pub use snapshot::{FusedFactors, LayerOwner, Snapshot};
+pub use staleness::{Staleness, StalenessCounters, StalenessPolicy};

@@ -5,6 +5,7 @@ mod initialisation;
 mod merging;
 mod peft_folders;
 mod refusals;
+mod snapshots;
 
 use std::path::PathBuf;
 
