@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LayerFactors, Level, ModuleFactors};
+use crate::{Error, LayerFactors, Level, ModuleFactors, StepGuide};
 
 /// One layer of the hierarchy: factors for every module, and how they move.
 ///
@@ -30,8 +30,16 @@ pub trait LoraLayer: Debug + Send + Sync + 'static {
 
     /// Descends along a gradient.
     fn update(&mut self, gradient: &LayerGradient<'_>, step: &LayerStep) -> UpdateReport;
+    /// Descends along a gradient with a guide. A layer that knows no guides takes the plain step.
+    fn update_guided(&mut self, gradient: &LayerGradient<'_>, step: &LayerStep, guide: &StepGuide<'_>) -> UpdateReport {
+        let _ = guide;
+        self.update(gradient, step)
+    }
     /// Lets one tick pass: phases, decay, entropy budget.
     fn advance(&mut self, tick: u64) -> AdvanceReport;
+    /// Writes what time has done to the factors: to be called before `factors` are read for a snapshot. A layer may
+    /// otherwise note decay and compute it when a channel is next touched.
+    fn settle(&mut self) {}
 
     /// State of a channel.
     fn channel(&self, module: usize, channel: usize) -> ChannelState;

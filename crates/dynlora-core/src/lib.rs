@@ -48,3 +48,22 @@ pub use publisher::{LayerChange, SnapshotPublisher, SnapshotReader};
 pub use resonance::{Horizontal, PlainMean, Resonance, ResonanceState, ResonanceStatistics, Signal, Vertical};
 pub use snapshot::{FusedFactors, LayerOwner, Snapshot};
 pub use staleness::{Staleness, StalenessCounters, StalenessPolicy};
+
+// One layer, in full.
+mod channel_transfer;
+mod decay;
+mod dynamic_layer;
+mod entropy_budget;
+mod fused_pass;
+mod guide;
+mod inertia;
+mod layer_config;
+mod layer_state;
+mod screening;
+mod update;
+
+pub use dynamic_layer::DynamicLoraLayer;
+pub use guide::{ProjectRow, StepGuide};
+pub use layer_config::{
+    DecayMode, DensityMode, EntropyMode, Granularity, LayerConfig, Mechanisms, OptimizerKind, effective_rank,
+};
