@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use xtask::graph::{Package, closure, packages};
 
 /// What each crate may depend on, of ours. A crate that is not here may not exist.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("krystal-math", &[]),
     ("krystal-checkpoint", &[]),
     ("dynlora-core", &["krystal-math", "krystal-checkpoint"]),
+    ("dynlora-resonance", &["krystal-math", "krystal-checkpoint", "dynlora-core"]),
     ("krystal-lm", &["krystal-math", "krystal-checkpoint", "dynlora-core"]),
     ("krystal-verify", &["krystal-math"]),
     // krystal-lm and krystal-verify behind the features `lm` and `verify`: the adapters between siblings live above them.
-    ("grpo-trainer", &["krystal-math", "krystal-checkpoint", "dynlora-core", "krystal-lm", "krystal-verify"]),
+    ("grpo-trainer", &["krystal-math", "krystal-checkpoint", "dynlora-core", "dynlora-resonance", "krystal-lm", "krystal-verify"]),
     (
         "krystal",
-        &["krystal-math", "krystal-checkpoint", "dynlora-core", "krystal-lm", "krystal-verify", "grpo-trainer"],
+        &["krystal-math", "krystal-checkpoint", "dynlora-core", "dynlora-resonance", "krystal-lm", "krystal-verify", "grpo-trainer"],
     ),
     (
         "krystal-cli",
@@ -25,6 +26,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "krystal-math",
             "krystal-checkpoint",
             "dynlora-core",
+            "dynlora-resonance",
             "krystal-lm",
             "krystal-verify",
             "grpo-trainer",
@@ -37,6 +39,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "krystal-math",
             "krystal-checkpoint",
             "dynlora-core",
+            "dynlora-resonance",
             "krystal-lm",
             "krystal-verify",
             "grpo-trainer",
@@ -132,6 +135,7 @@ fn there_is_no_entropy_of_the_operating_system_below_the_trainer() {
     assert_absent("grpo-trainer", &[], &[], &["getrandom"]);
     // safetensors names the temporary file of `serialize_to_file` by chance, which is not called here.
     assert_absent("dynlora-core", &[], &["safetensors"], &["getrandom"]);
+    assert_absent("dynlora-resonance", &[], &["safetensors"], &["getrandom"]);
     // tokenizers draws for BPE dropout and its trainers, and seeds its hash maps; neither changes what is encoded.
     assert_absent("krystal-lm", &[], &["safetensors", "tokenizers"], &["getrandom"]);
 }
@@ -176,7 +180,7 @@ fn unsafe_code_is_forbidden_except_in_the_language_model_and_beside_gemm() {
 fn there_is_no_clock_below_the_trainer() {
     let packages = packages().unwrap();
     // krystal-verify has deadlines for the programs it runs.
-    for name in ["krystal-math", "krystal-checkpoint", "dynlora-core", "krystal-lm"] {
+    for name in ["krystal-math", "krystal-checkpoint", "dynlora-core", "dynlora-resonance", "krystal-lm"] {
         for file in sources(&packages[name].folder.join("src")) {
             let text = fs::read_to_string(&file).unwrap();
             for clock in ["Instant", "SystemTime"] {

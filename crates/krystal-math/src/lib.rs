@@ -4,6 +4,7 @@
 pub mod low_rank;
 pub mod rng;
 pub mod sampling;
+pub mod sketch;
 pub mod statistics;
 
 mod permutation;

@@ -34,7 +34,7 @@ pub enum Purpose {
     Demonstration = 8,
     /// The order in which supervised examples are visited.
     ExampleOrder = 9,
-    /// Hash tables of gradient sketches.
+    /// Tables of random projections.
     Sketch = 10,
     /// Initial values of the layers of a dynamic adapter.
     DynamicAdapter = 11,
