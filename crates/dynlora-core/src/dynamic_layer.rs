@@ -446,13 +446,13 @@ impl LoraLayer for DynamicLoraLayer {
             was_updated |= module.mean_activity > 0.0;
             screened += (0..factors.rank).map(|j| module.screened_in(j, factors.d_in + factors.d_out)).sum::<u64>();
         }
-        let mut measurement = LayerMeasurement::default();
-        measurement.entropy_ratio =
-            movement_entropy(self.movement(), &self.config).map(|entropy| entropy / optimal_entropy(&self.config));
-        measurement.screening_rate = was_updated.then(|| screened as f64 / self.num_parameters().max(1) as f64);
-        measurement.screening_threshold = self.budget.threshold;
-        measurement.interaction_density = self.inertia.density(&self.config);
-        measurement
+        LayerMeasurement {
+            entropy_ratio: movement_entropy(self.movement(), &self.config)
+                .map(|entropy| entropy / optimal_entropy(&self.config)),
+            screening_rate: was_updated.then(|| screened as f64 / self.num_parameters().max(1) as f64),
+            screening_threshold: self.budget.threshold,
+            interaction_density: self.inertia.density(&self.config),
+        }
     }
 
     fn state(&self) -> LayerState {

@@ -114,8 +114,11 @@ pub struct LayerConfig {
     pub adam_eps: f64,
     /// Learning rate of `B` over that of `A`, > 0. Default 1; LoRA+ advises up to 16 (R5).
     pub lora_plus_ratio: f64,
-    /// `p` of `(reference_rank / rank)^p`; `None` is 1/2 for Adam and 1 for SGD (R4), which make layers of any rank move
-    /// `dW` equally fast.
+    /// `p` of `(reference_rank / rank)^p`; `None` is 1/2, with which `|d(dW)|_F` of layers of ranks 64 to 4, and 16 to 1,
+    /// is within 16 % of the proportion of their plasticities under both optimisers (R4). R4 derives 1 for SGD from
+    /// `E[A^T A]`, which grows with the rank; but the norm of `A^T A x` grows with its root, and with 1 it is the part of `d(dW)` along
+    /// the gradient that keeps the proportion, while the norm of the widest layer falls to .29 of it. Both measured by
+    /// this crate's tests.
     pub rank_exponent: Option<f64>,
     /// The rank at which the learning rate is taken as given: the stack's Swarm rank. Default 16.
     pub reference_rank: usize,
@@ -286,10 +289,7 @@ impl LayerConfig {
 
     /// `p` of the rank's influence on the learning rate.
     pub fn effective_rank_exponent(&self) -> f64 {
-        self.rank_exponent.unwrap_or(match self.optimizer {
-            OptimizerKind::AdamW => 0.5,
-            OptimizerKind::Sgd => 1.0,
-        })
+        self.rank_exponent.unwrap_or(0.5)
     }
 }
 

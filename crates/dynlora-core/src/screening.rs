@@ -32,7 +32,7 @@ pub(crate) struct Thresholds {
 impl Thresholds {
     /// Around `threshold` times the mean activity; without activity nothing changes its phase.
     pub(crate) fn new(threshold: f64, hysteresis: f64, mean_activity: f64) -> Self {
-        if !(mean_activity > 0.0) {
+        if mean_activity <= 0.0 {
             return Self { enter: f32::MAX, leave: -1.0 };
         }
         let enter = threshold * mean_activity;
@@ -110,7 +110,7 @@ impl ParamPhases {
     pub(crate) fn fill_row(&mut self, row: Range<usize>, n_entries: usize, is_screened: bool) {
         let bits = &mut self.bits[row];
         bits.fill(if is_screened { 0xff } else { 0 });
-        if let (true, Some(last)) = (is_screened && n_entries % 8 != 0, bits.last_mut()) {
+        if let (true, Some(last)) = (is_screened && !n_entries.is_multiple_of(8), bits.last_mut()) {
             *last = (1 << (n_entries % 8)) - 1;
         }
     }

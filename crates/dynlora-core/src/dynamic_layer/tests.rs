@@ -4,7 +4,10 @@ use krystal_math::rng::{Purpose, StreamRng, stream_rng};
 use rand::RngExt;
 
 use super::*;
-use crate::{DensityMode, OptimizerKind};
+use crate::OptimizerKind;
+
+mod dynamics;
+mod transfer;
 
 fn shape(d_in: usize, d_out: usize) -> ModuleShape {
     ModuleShape { name: format!("m{d_in}x{d_out}"), d_in, d_out }
