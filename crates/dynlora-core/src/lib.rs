@@ -66,4 +66,16 @@ pub use dynamic_layer::DynamicLoraLayer;
 pub use guide::{ProjectRow, StepGuide};
 pub use layer_config::{
     DecayMode, DensityMode, EntropyMode, Granularity, LayerConfig, Mechanisms, OptimizerKind, effective_rank,
+pub use snapshot::{AgentFactors, FusedFactors, Snapshot, SnapshotId};
+
+// What moves between layers, and how.
+mod circuit;
+mod migration;
+
+pub use circuit::{Circuit, CircuitNode, CircuitScores, PatternId};
+pub use migration::{
+    Alignment, ChannelStatistics, EMERGENCY_SPACING, Enqueued, Handoff, LayerAccess, LayerAddress, MigrationAction,
+    MigrationChannel, MigrationConfig, MigrationCoordinator, MigrationEvent, MigrationLog, MigrationMode,
+    MigrationReason, MigrationRequest, MigrationSignal, MigrationState, MigrationTick, OpenGate, PressureParts,
+    RoomKind, ShareGate, SharedChannel, SharedProposal, SharingConfig, SharingMode, TokenBucket, WhenFull, split,
 };
