@@ -180,8 +180,9 @@ fn jacobi(mut columns: Vec<Vec<f64>>) -> (Vec<Vec<f64>>, Vec<f64>, Vec<Vec<f64>>
                 let alpha = dot(&columns[p], &columns[p]);
                 let beta = dot(&columns[q], &columns[q]);
                 let gamma = dot(&columns[p], &columns[q]);
-                // Also ends on NaN.
-                if !(gamma.abs() > f64::EPSILON * (alpha * beta).sqrt()) {
+                // Written so that NaN is orthogonal: there is nothing to rotate.
+                let oblique = gamma.abs() > f64::EPSILON * (alpha * beta).sqrt();
+                if !oblique {
                     continue;
                 }
                 rotated = true;

@@ -73,7 +73,7 @@ pub(super) fn make_room(
         if faster.is_empty() || homes.len() < faster.len() {
             let squares: f64 = faster.iter().map(|address| module_norm(layers, *address, module).powi(2)).sum();
             truncation = tail / (module_norm(layers, slow, module).powi(2) + squares).sqrt();
-            if !(truncation < tolerance) {
+            if truncation.is_nan() || truncation >= tolerance {
                 return None;
             }
             (kind, homes) = (RoomKind::Truncated, Vec::new());

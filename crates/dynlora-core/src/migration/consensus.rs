@@ -173,7 +173,7 @@ pub(super) fn exempt_agents(
         SharingMode::Exact => agents,
         SharingMode::Share => {
             // A loss that is no number is worse.
-            let harmed = |rise: f64| !(rise <= config.sharing.max_probe_increase);
+            let harmed = |rise: f64| rise.is_nan() || rise > config.sharing.max_probe_increase;
             agents.retain(|agent| gate.probe(*agent, proposal).is_some_and(harmed));
             agents
         }

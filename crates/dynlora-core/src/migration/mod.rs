@@ -22,6 +22,8 @@ mod log;
 #[cfg(test)]
 mod plain_layers;
 mod scheduler;
+mod seed_queue;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod token_bucket;

@@ -1,8 +1,7 @@
 //! What one tick does between two layers.
 
-use super::channel::{Active, MigrationChannel, Pending};
+use super::channel::{Active, MigrationChannel};
 use super::compression::{channel_norm, exchange, make_room};
-use super::consensus::{SharedHandoff, SharedMove, cluster, exempt_agents, propose};
 use super::transfer::take_copy;
 use super::{
     Handoff, LayerAccess, LayerAddress, MigrationAction, MigrationConfig, MigrationEvent, MigrationLog, MigrationMode,
@@ -28,7 +27,7 @@ pub(super) struct Scheduler<'a> {
 }
 
 /// Whether to go on within this tick.
-enum Progress {
+pub(super) enum Progress {
     Finished,
     Stalled,
 }
@@ -226,133 +225,9 @@ impl Scheduler<'_> {
         Progress::Finished
     }
 
-    fn start_sharing(&mut self, channel: &mut MigrationChannel, seq: u64) -> bool {
-        let sharing = &self.config.sharing;
-        let seqs = cluster(self.layers, &channel.pending, seq, self.config);
-        if seqs.len() < sharing.quorum.max(2) {
-            return false;
-        }
-        let circuits: Vec<&Pending> =
-            seqs.iter().filter_map(|seq| channel.pending.iter().find(|pending| pending.seq == *seq)).collect();
-        let proposal = propose(self.layers, &circuits);
-        if proposal.channels.is_empty() {
-            return false;
-        }
-        if self.gate.consensus(&proposal.participants).is_some_and(|kappa| !(kappa >= sharing.min_consensus)) {
-            return false;
-        }
-        let exempt = exempt_agents(self.layers, &proposal, self.gate, self.config);
-        let mut shared = SharedMove { seqs, proposal, exempt, done: 0, current: None };
-        if !self.start_shared_channel(channel, &mut shared) {
-            return false;
-        }
-        for seq in shared.seqs.clone() {
-            self.begin(channel, seq);
-        }
-        channel.active = Some(Active::Shared(shared));
-        true
-    }
-
-    fn start_shared_channel(&mut self, channel: &mut MigrationChannel, shared: &mut SharedMove) -> bool {
-        let unit = &shared.proposal.channels[shared.done];
-        let present = self.layers.agents();
-        let mut agents: Vec<_> = shared.proposal.participants.iter().chain(&shared.exempt).copied().collect();
-        agents.retain(|agent| present.contains(agent));
-        let mut mixed = Vec::new();
-        let begun = SharedHandoff::begin(self.layers, unit, &agents, self.config, &mut mixed);
-        for (address, module) in mixed {
-            // Not the participants' own requests: what they asked for is in the proposal already.
-            self.mix(channel, address, module);
-        }
-        let Some((handoff, _)) = begun else { return false };
-        let action = MigrationAction::SharingBegun {
-            slow_channel: handoff.slow_channel,
-            participants: shared.proposal.participants.clone(),
-            exempt: shared.exempt.clone(),
-        };
-        let node = CircuitNode { module: unit.module, ..CircuitNode::default() };
-        self.note(channel, shared.seqs[0], handoff.slow, Some(&node), action, 0.0, handoff.truncation, handoff.jump);
-        shared.current = Some(handoff);
-        true
-    }
-
-    fn share(&mut self, channel: &mut MigrationChannel, mut shared: SharedMove) -> Progress {
-        let asking = shared.seqs[0];
-        if shared.current.is_none() && !self.start_shared_channel(channel, &mut shared) {
-            // No room for the rest: what has arrived stays.
-            self.finish_sharing(channel, &shared);
-            return Progress::Finished;
-        }
-        let Some(mut handoff) = shared.current.take() else { return Progress::Finished };
-        let unit = shared.proposal.channels[shared.done].clone();
-        let node = CircuitNode { module: unit.module, ..CircuitNode::default() };
-        let emergency = channel.find(asking).is_some_and(|pending| pending.emergency);
-        let furthest = (handoff.fraction + handoff.max_step).min(1.0);
-        let fraction = match handoff.stepped_at {
-            Some(tick) if tick == self.tick => None,
-            _ => pay(channel, handoff.fraction, furthest, handoff.unit_cost, emergency),
-        };
-        let Some(fraction) = fraction else {
-            shared.current = Some(handoff);
-            channel.active = Some(Active::Shared(shared));
-            return Progress::Stalled;
-        };
-        handoff.stepped_at = Some(self.tick);
-        let before = handoff.fraction;
-        if !handoff.advance(self.layers, &unit, fraction) {
-            self.note(channel, asking, handoff.slow, Some(&node), MigrationAction::Ended, before, 0.0, handoff.jump);
-            self.finish_sharing(channel, &shared);
-            return Progress::Finished;
-        }
-        self.count(channel, asking, (fraction - before) * (unit.a.len() + unit.b.len()) as f64);
-        if fraction < 1.0 {
-            shared.current = Some(handoff);
-            channel.active = Some(Active::Shared(shared));
-            return Progress::Stalled;
-        }
-        let mut nodes = Vec::new();
-        for seq in &shared.seqs {
-            if let Some(pending) = channel.find(*seq) {
-                let of_module = pending.nodes.iter().filter(|node| node.module == unit.module);
-                nodes.extend(of_module.map(|node| (pending.fast(), node.channel)));
-            }
-        }
-        let last = shared.proposal.channels[shared.done + 1..].iter().all(|next| next.module != unit.module);
-        // Channels of one module are folded together with the last of its shared ones.
-        let nodes = if last { nodes } else { Vec::new() };
-        for (address, at) in handoff.finish(self.layers, &nodes, self.config.sharing.residual_tolerance) {
-            self.freed.push((address, unit.module, at));
-        }
-        let action = MigrationAction::Shared { slow_channel: handoff.slow_channel };
-        self.note(channel, asking, handoff.slow, Some(&node), action, 1.0, handoff.truncation, handoff.jump);
-        if let Some(pending) = channel.find(asking) {
-            pending.arrived.push(CircuitNode { channel: handoff.slow_channel, ..node });
-        }
-        shared.done += 1;
-        if shared.done < shared.proposal.channels.len() {
-            channel.active = Some(Active::Shared(shared));
-        } else {
-            self.finish_sharing(channel, &shared);
-        }
-        Progress::Finished
-    }
-
-    fn finish_sharing(&mut self, channel: &mut MigrationChannel, shared: &SharedMove) {
-        for (i, seq) in shared.seqs.iter().enumerate() {
-            if let Some(pending) = channel.find(*seq) {
-                pending.nodes.clear();
-                // Only one of them goes on: the mean is one circuit.
-                if i > 0 {
-                    pending.request.signal = MigrationSignal::Normal;
-                }
-            }
-            self.complete(channel, *seq);
-        }
-    }
-
     /// `max(parameters, c |T|_F / |dW|_F)` of a whole channel (R47), relative to the source's parameters and to the norm of
     /// both layers together: an empty target alone would make the change infinite.
-    fn unit_cost(&mut self, fast: LayerAddress, slow: LayerAddress, source: &Channel) -> f64 {
+    pub(super) fn unit_cost(&mut self, fast: LayerAddress, slow: LayerAddress, source: &Channel) -> f64 {
         let (parameters, fast_norm) =
             fast.of(self.layers).map_or((1, 0.0), |layer| (layer.num_parameters(), channel_norm(layer)));
         let slow_norm = slow.of(self.layers).map_or(0.0, |layer| channel_norm(layer));
@@ -364,7 +239,7 @@ impl Scheduler<'_> {
     }
 
     /// A circuit without nodes left has arrived, or there was nothing of it.
-    fn complete(&mut self, channel: &mut MigrationChannel, seq: u64) {
+    pub(super) fn complete(&mut self, channel: &mut MigrationChannel, seq: u64) {
         let Some(pending) = channel.remove(seq) else { return };
         if pending.arrived.is_empty() {
             return;
@@ -399,7 +274,7 @@ impl Scheduler<'_> {
         }
     }
 
-    fn begin(&mut self, channel: &mut MigrationChannel, seq: u64) {
+    pub(super) fn begin(&mut self, channel: &mut MigrationChannel, seq: u64) {
         let Some(pending) = channel.find(seq) else { return };
         pending.blocked_since = None;
         if !std::mem::replace(&mut pending.begun, true) {
@@ -421,17 +296,17 @@ impl Scheduler<'_> {
         }
     }
 
-    fn mix(&mut self, channel: &mut MigrationChannel, address: LayerAddress, module: usize) {
+    pub(super) fn mix(&mut self, channel: &mut MigrationChannel, address: LayerAddress, module: usize) {
         self.mixed.push((address, module));
         channel.forget_still(address, module, None);
     }
 
-    fn free(&mut self, channel: &mut MigrationChannel, address: LayerAddress, module: usize, at: usize) {
+    pub(super) fn free(&mut self, channel: &mut MigrationChannel, address: LayerAddress, module: usize, at: usize) {
         self.freed.push((address, module, at));
         channel.forget_still(address, module, Some(at));
     }
 
-    fn count(&mut self, channel: &mut MigrationChannel, seq: u64, parameters: f64) {
+    pub(super) fn count(&mut self, channel: &mut MigrationChannel, seq: u64, parameters: f64) {
         self.parameters += parameters;
         if let Some(pending) = channel.find(seq) {
             pending.parameters += parameters;
@@ -439,7 +314,7 @@ impl Scheduler<'_> {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of an event that differ from move to move")]
-    fn note(
+    pub(super) fn note(
         &mut self,
         channel: &mut MigrationChannel,
         seq: u64,
@@ -469,92 +344,16 @@ impl Scheduler<'_> {
         };
         self.log.push(event, self.config.max_events);
     }
-
-    /// The seed's queue (S2, section 4), one pass a tick.
-    fn run_seed(&mut self, channel: &mut MigrationChannel) {
-        channel.current_transfer *= 0.9;
-        let bandwidth = channel.bucket.rate();
-        let mut order: Vec<(f64, u64, bool)> = channel
-            .pending
-            .iter()
-            .map(|pending| (pending.request.pressure().autocorrelation, pending.seq, pending.emergency))
-            .collect();
-        order.sort_by(|x, y| y.0.total_cmp(&x.0).then(x.1.cmp(&y.1)));
-        for (_, seq, emergency) in order {
-            let Some(pending) = channel.find(seq) else { continue };
-            let fast = pending.fast();
-            let nodes = pending.nodes.clone();
-            let slow = LayerAddress::new(channel.to, Some(fast.agent));
-            let total = fast.of(self.layers).map_or(1, |layer| layer.num_parameters().max(1)) as f64;
-            let mut size = 0.0;
-            for node in &nodes {
-                let source = take_copy(self.layers, fast, node.module, node.channel);
-                size += source.map_or(0.0, |source| (source.a.len() + source.b.len()) as f64 / total);
-            }
-            if !emergency && channel.current_transfer + size > bandwidth {
-                continue;
-            }
-            if !emergency {
-                channel.current_transfer += size;
-            }
-            self.begin(channel, seq);
-            self.move_at_once(channel, seq, fast, slow, &nodes);
-            self.complete(channel, seq);
-        }
-    }
-
-    fn move_at_once(
-        &mut self,
-        channel: &mut MigrationChannel,
-        seq: u64,
-        fast: LayerAddress,
-        slow: LayerAddress,
-        nodes: &[CircuitNode],
-    ) {
-        let several = !fast.level.is_shared() && slow.level.is_shared();
-        let faster: Vec<LayerAddress> = if several {
-            self.layers.agents().iter().map(|agent| LayerAddress::new(fast.level, Some(*agent))).collect()
-        } else {
-            vec![fast]
-        };
-        for node in nodes {
-            let Some(source) = take_copy(self.layers, fast, node.module, node.channel) else { continue };
-            let width = (source.a.len() + source.b.len()) as f64;
-            let room = make_room(self.layers, slow, &faster, node.module, self.config.truncation_tolerance);
-            let moved = match room {
-                Some(room) => {
-                    if room.kind != RoomKind::Free {
-                        self.mix(channel, slow, node.module);
-                    }
-                    Handoff::begin(self.layers, fast, slow, node.module, node.channel, room.channel)
-                        .and_then(|mut handoff| handoff.advance(self.layers, 1.0))
-                        .map(|jump| {
-                            let slow_channel = room.channel;
-                            (MigrationAction::Arrived { slow_channel }, slow_channel, room.truncation, room.jump + jump)
-                        })
-                }
-                None if faster.len() == 1 && self.config.when_full == WhenFull::Exchange => {
-                    exchange(self.layers, fast, slow, node.module, node.channel).map(|(slow_channel, jump)| {
-                        self.mix(channel, slow, node.module);
-                        (MigrationAction::Exchanged { slow_channel }, slow_channel, 0.0, jump)
-                    })
-                }
-                None => None,
-            };
-            if let Some((action, slow_channel, truncation, jump)) = moved {
-                self.count(channel, seq, width);
-                self.note(channel, seq, slow, Some(node), action, 1.0, truncation, jump);
-                self.free(channel, fast, node.module, node.channel);
-                if let Some(pending) = channel.find(seq) {
-                    pending.arrived.push(CircuitNode { channel: slow_channel, ..node.clone() });
-                }
-            }
-        }
-    }
 }
 
 /// Buys as much of a move from `fraction` to `furthest` as the bucket allows; `None` where that is nothing.
-fn pay(channel: &mut MigrationChannel, fraction: f64, furthest: f64, unit_cost: f64, emergency: bool) -> Option<f64> {
+pub(super) fn pay(
+    channel: &mut MigrationChannel,
+    fraction: f64,
+    furthest: f64,
+    unit_cost: f64,
+    emergency: bool,
+) -> Option<f64> {
     let need = (furthest - fraction) * unit_cost;
     let paid = channel.bucket.spend(need, emergency);
     if paid >= need {
@@ -562,5 +361,5 @@ fn pay(channel: &mut MigrationChannel, fraction: f64, furthest: f64, unit_cost: 
     }
     let reached = fraction + paid / unit_cost;
     // Also ends what rounding keeps from its end.
-    (paid > 0.0).then(|| if furthest - reached < 1e-12 { furthest } else { reached })
+    (paid > 0.0).then_some(if furthest - reached < 1e-12 { furthest } else { reached })
 }

@@ -42,7 +42,7 @@ impl LayerAddress {
 /// The larger part is rounded and the smaller one is what is missing: a difference of two floats within a factor of two of
 /// each other is exact (Sterbenz), and no float is lost to underflow. A fraction outside `[0, 1]` is the nearer end.
 pub fn split(total: f32, fraction: f64) -> (f32, f32) {
-    if !(fraction > 0.0) {
+    if fraction.is_nan() || fraction <= 0.0 {
         (0.0, total)
     } else if fraction >= 1.0 {
         (total, 0.0)
