@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::ContentHash;
+
 /// Why an adapter could not be made, read, written or merged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -174,6 +176,34 @@ pub enum Error {
         /// What it should be.
         expected: String,
         /// What it is.
+        found: String,
+    },
+    /// A file of a saved hierarchy is not the one that was saved.
+    #[error("{} is not the file that was saved: expected BLAKE3 {expected}, its content has {found}", path.display())]
+    Tampered {
+        /// The file.
+        path: PathBuf,
+        /// The digest that was recorded.
+        expected: ContentHash,
+        /// The digest of what is there.
+        found: ContentHash,
+    },
+    /// A saved hierarchy whose description cannot be followed.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// What should be there.
+        expected: String,
+        /// What is.
+        found: String,
+    },
+    /// The folder to save into holds something else, which is not overwritten.
+    #[error("{} is not replaced by a hierarchy: expected nothing or a saved hierarchy there, found {found}", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is in it.
         found: String,
     },
     /// Numbers that are not finite were about to be published.

@@ -9,6 +9,7 @@ mod module;
 mod pattern_map;
 mod peft;
 mod target_modules;
+mod tensor_file;
 
 pub use adapter::LoraAdapter;
 pub use config::{LoraConfig, MAX_RANK};
@@ -22,19 +23,23 @@ pub use target_modules::TargetModules;
 mod backend;
 mod content_hash;
 mod factors;
+mod folder_switch;
 mod gradient;
+mod hierarchy_files;
 mod layer;
 mod level;
 mod provenance;
 mod publisher;
 mod resonance;
 mod snapshot;
+mod stack_adapter;
 mod staleness;
 
 pub use backend::LoraBackend;
 pub use content_hash::{ContentHash, ContentHasher, NotADigest, SnapshotId, canonical_json};
 pub use factors::{FactorAddress, LayerFactors, ModuleFactors, initial_row};
 pub use gradient::{ModuleActivity, StackActivity, StackGradient};
+pub use hierarchy_files::{Export, SavedHierarchy, SavedLayer};
 pub use layer::{
     AdvanceReport, Channel, ChannelState, LayerGradient, LayerMeasurement, LayerState, LayerStep, LoraLayer,
     UpdateReport,
@@ -47,6 +52,7 @@ pub use provenance::{
 pub use publisher::{LayerChange, SnapshotPublisher, SnapshotReader};
 pub use resonance::{Horizontal, PlainMean, Resonance, ResonanceState, ResonanceStatistics, Signal, Vertical};
 pub use snapshot::{FusedFactors, LayerOwner, Snapshot};
+pub use stack_adapter::{Truncation, import_adapter};
 pub use staleness::{Staleness, StalenessCounters, StalenessPolicy};
 
 // One layer, in full.

@@ -81,6 +81,11 @@ impl SnapshotPublisher {
         Ok(Self { current: Arc::new(ArcSwap::from_pointee(snapshot)) })
     }
 
+    /// Goes on from a snapshot, for example one that was [loaded](crate::SavedHierarchy::load).
+    pub fn resume(snapshot: Arc<Snapshot>) -> Self {
+        Self { current: Arc::new(ArcSwap::new(snapshot)) }
+    }
+
     /// Sets the version of what is published now: that of the saved state a hierarchy goes on from.
     #[must_use]
     pub fn with_version(self, version: u64) -> Self {

@@ -1,6 +1,5 @@
 //! `adapter_config.json`.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
@@ -51,9 +50,9 @@ const READ: [&str; 13] = [
     "use_rslora",
 ];
 
-pub(super) fn read(path: &Path) -> Result<StoredConfig, Error> {
-    let text = fs::read(path).map_err(|source| Error::io("read", path, source))?;
-    let fields: Map<String, Value> = serde_json::from_slice(&text)
+/// The configuration in the text of the file at `path`.
+pub(super) fn parse(path: &Path, text: &[u8]) -> Result<StoredConfig, Error> {
+    let fields: Map<String, Value> = serde_json::from_slice(text)
         .map_err(|error| Error::ConfigSyntax { path: path.to_owned(), reason: error.to_string() })?;
     refuse_what_is_not_plain_lora(path, &fields)?;
 

@@ -18,16 +18,34 @@ pub const TENSORS_FILE: &str = "adapter_model.safetensors";
 const PICKLE_FILE: &str = "adapter_model.bin";
 
 pub(crate) fn save(adapter: &LoraAdapter, directory: &Path, base_model: Option<&str>) -> Result<(), Error> {
+    let AdapterFiles { tensors, config } = encode(adapter, directory, base_model, &[])?;
+    fs::create_dir_all(directory).map_err(|source| Error::io("create the directory", directory, source))?;
+    write_atomically(&directory.join(TENSORS_FILE), &tensors).map_err(Error::Write)?;
+    write_atomically(&directory.join(CONFIG_FILE), &config).map_err(Error::Write)
+}
+
+/// The content of the two files of an adapter folder.
+pub(crate) struct AdapterFiles {
+    /// [`TENSORS_FILE`].
+    pub(crate) tensors: Vec<u8>,
+    /// [`CONFIG_FILE`].
+    pub(crate) config: Vec<u8>,
+}
+
+/// What to write into `directory`; `metadata` goes into the header of the tensors beside PEFT's own.
+pub(crate) fn encode(
+    adapter: &LoraAdapter,
+    directory: &Path,
+    base_model: Option<&str>,
+    metadata: &[(&str, String)],
+) -> Result<AdapterFiles, Error> {
     adapter.config.validate()?;
     for module in &adapter.modules {
         check(adapter, module)?;
     }
-    let tensors_path = directory.join(TENSORS_FILE);
-    let tensors = tensors::encode(&tensors_path, &adapter.modules)?;
-    let config = config::encode(adapter, base_model)?;
-    fs::create_dir_all(directory).map_err(|source| Error::io("create the directory", directory, source))?;
-    write_atomically(&tensors_path, &tensors).map_err(Error::Write)?;
-    write_atomically(&directory.join(CONFIG_FILE), config.as_bytes()).map_err(Error::Write)
+    let tensors = tensors::encode(&directory.join(TENSORS_FILE), &adapter.modules, metadata)?;
+    let config = config::encode(adapter, base_model)?.into_bytes();
+    Ok(AdapterFiles { tensors, config })
 }
 
 /// A file can only say what its configuration says: a module of another rank or scale would be read back wrong.
@@ -51,10 +69,20 @@ fn check(adapter: &LoraAdapter, module: &LoraModule) -> Result<(), Error> {
 
 pub(crate) fn load(directory: &Path, shapes: &[ModuleShape]) -> Result<LoraAdapter, Error> {
     let config_path = directory.join(CONFIG_FILE);
-    let mut config = config::read(&config_path)?;
+    let config = fs::read(&config_path).map_err(|source| Error::io("read", &config_path, source))?;
+    // Complaints about the configuration come before those about the tensors.
+    config::parse(&config_path, &config)?;
+    let tensors = read_tensors(directory)?;
+    decode(directory, &AdapterFiles { tensors, config }, shapes)
+}
+
+/// The adapter that files read from `directory` hold.
+pub(crate) fn decode(directory: &Path, files: &AdapterFiles, shapes: &[ModuleShape]) -> Result<LoraAdapter, Error> {
+    let config_path = directory.join(CONFIG_FILE);
+    let mut config = config::parse(&config_path, &files.config)?;
     let path = directory.join(TENSORS_FILE);
-    let bytes = read_tensors(directory)?;
-    let pairs = tensors::pairs(&path, &bytes)?;
+    let bytes = &files.tensors;
+    let pairs = tensors::pairs(&path, bytes)?;
     for name in pairs.keys() {
         let expected = if !shapes.iter().any(|shape| shape.name == *name) {
             "known"

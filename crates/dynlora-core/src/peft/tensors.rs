@@ -1,12 +1,13 @@
 //! `adapter_model.safetensors`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::tensor_file::{self, NamedTensor};
 use crate::{Error, LoraModule};
 
 const PREFIX: &str = "base_model.model.";
@@ -128,23 +129,14 @@ fn values(path: &Path, tensor: &str, view: &TensorView<'_>, shape: [usize; 2]) -
     }
 }
 
-/// The file's bytes: f32, the metadata that PEFT writes.
-pub(super) fn encode(path: &Path, modules: &[LoraModule]) -> Result<Vec<u8>, Error> {
-    let wrong = |reason: String| Error::Tensors { path: path.to_owned(), reason };
-    let mut data: Vec<(String, [usize; 2], Vec<u8>)> = Vec::with_capacity(2 * modules.len());
+/// The file's bytes: f32, the metadata that PEFT writes and `metadata`.
+pub(super) fn encode(path: &Path, modules: &[LoraModule], metadata: &[(&str, String)]) -> Result<Vec<u8>, Error> {
+    let mut tensors = Vec::with_capacity(2 * modules.len());
     for module in modules {
-        data.push((key_a(&module.name), [module.rank, module.d_in], to_bytes(&module.a)));
-        data.push((key_b(&module.name), [module.d_out, module.rank], to_bytes(&module.b)));
+        tensors.push(NamedTensor::f32(key_a(&module.name), vec![module.rank, module.d_in], &module.a));
+        tensors.push(NamedTensor::f32(key_b(&module.name), vec![module.d_out, module.rank], &module.b));
     }
-    let views: Result<Vec<_>, _> = data
-        .iter()
-        .map(|(key, shape, bytes)| Ok((key.as_str(), TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
-        .collect();
-    let views = views.map_err(|error: safetensors::SafeTensorError| wrong(error.to_string()))?;
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).map_err(|error| wrong(error.to_string()))
-}
-
-fn to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    let mut texts = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    texts.extend(metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    tensor_file::encode(path, &texts, tensors)
 }

@@ -1,6 +1,7 @@
 //! Adapters against independent computations and against files that Python's peft wrote.
 
 mod damaged_files;
+mod hierarchy_files;
 mod initialisation;
 mod merging;
 mod peft_folders;
