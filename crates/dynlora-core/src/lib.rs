@@ -25,6 +25,7 @@ mod content_hash;
 mod factors;
 mod folder_switch;
 mod gradient;
+mod health;
 mod hierarchy_files;
 mod layer;
 mod level;
@@ -39,6 +40,10 @@ pub use backend::LoraBackend;
 pub use content_hash::{ContentHash, ContentHasher, NotADigest, SnapshotId, canonical_json};
 pub use factors::{FactorAddress, LayerFactors, ModuleFactors, initial_row};
 pub use gradient::{ModuleActivity, StackActivity, StackGradient};
+pub use health::{
+    ChannelHealth, ChannelVitals, Finding, GradientVitals, HealthInput, HealthMonitor, HealthReport, HealthThresholds,
+    LayerHealth, LayerVitals, MIN_EVENTS, ResonanceVitals, Severity,
+};
 pub use hierarchy_files::{Export, SavedHierarchy, SavedLayer};
 pub use layer::{
     AdvanceReport, Channel, ChannelState, LayerGradient, LayerMeasurement, LayerState, LayerStep, LoraLayer,

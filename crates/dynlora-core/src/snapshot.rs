@@ -13,6 +13,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{AgentId, ContentHash, ContentHasher, Error, LayerFactors, Level, ModuleFactors, ModuleShape, SnapshotId};
 
 /// Agents are kept in this many groups by their number, so that a change of one copies and digests one group, not all.
@@ -99,7 +101,7 @@ impl LayerSlot {
 }
 
 /// A layer by its level and, for a private one, its agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LayerOwner {
     /// The level.
     pub level: Level,
