@@ -15,10 +15,21 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("krystal-lm", &["krystal-math", "krystal-checkpoint", "dynlora-core"]),
     ("krystal-verify", &["krystal-math"]),
     // krystal-lm and krystal-verify behind the features `lm` and `verify`: the adapters between siblings live above them.
-    ("grpo-trainer", &["krystal-math", "krystal-checkpoint", "dynlora-core", "dynlora-resonance", "krystal-lm", "krystal-verify"]),
+    (
+        "grpo-trainer",
+        &["krystal-math", "krystal-checkpoint", "dynlora-core", "dynlora-resonance", "krystal-lm", "krystal-verify"],
+    ),
     (
         "krystal",
-        &["krystal-math", "krystal-checkpoint", "dynlora-core", "dynlora-resonance", "krystal-lm", "krystal-verify", "grpo-trainer"],
+        &[
+            "krystal-math",
+            "krystal-checkpoint",
+            "dynlora-core",
+            "dynlora-resonance",
+            "krystal-lm",
+            "krystal-verify",
+            "grpo-trainer",
+        ],
     ),
     (
         "krystal-cli",

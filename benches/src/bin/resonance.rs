@@ -63,7 +63,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn horizontal(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let trials = if options.quick { 2 } else { 16 };
+    let trials = if options.quick { 2 } else { 32 };
     let mut table = Table::new([
         "agents, opposing, rho",
         "plain mean",
@@ -166,11 +166,13 @@ fn vertical(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             let mut rates = [0.0; 4];
             for (rate, (name, scene)) in rates.iter_mut().zip(scenes) {
                 let expected = if scene == Scene::Conflict { Signal::Conflict } else { Signal::FastTrack };
+                let mut count = 0;
                 for trial in 0..trials {
                     let stream = 100_000 * (1 + scene as u64) + trial;
                     let signal = last_signal(scene, rho, stream, ResonanceEngine::new(config.clone())?);
-                    *rate += f64::from(u8::from(signal == expected)) / trials as f64;
+                    count += u32::from(signal == expected);
                 }
+                *rate = f64::from(count) / trials as f64;
                 report.keep(&format!("{prefix}.{rho_key}.{name}"), *rate)?;
             }
             table.row(&format!("{rho}, {mode}"), rates.map(|rate| Some(format!("{rate:.3}"))));
@@ -187,8 +189,8 @@ fn last_signal(scene: Scene, rho: f64, stream: u64, mut engine: ResonanceEngine)
     let [common, other, third] = [(); 3].map(|()| unit(noise(K, &mut rng)));
     let others = if matches!(scene, Scene::Universal | Scene::Conflict) { &common } else { &other };
     for _ in 0..Level::Swarm.period() {
-        engine.vertical(AgentId(0), &at_angle(&common, rho, &mut rng));
-        engine.vertical(AgentId(1), &at_angle(others, rho, &mut rng));
+        engine.vertical(AgentId(0), &batch(&common, rho, &mut rng));
+        engine.vertical(AgentId(1), &batch(others, rho, &mut rng));
         engine.end_tick();
     }
     let (own, rho) = match scene {
@@ -196,7 +198,7 @@ fn last_signal(scene: Scene, rho: f64, stream: u64, mut engine: ResonanceEngine)
         Scene::Conflict => (&common, -rho),
         Scene::Universal | Scene::AgentOnly => (&common, rho),
     };
-    engine.vertical(AgentId(0), &at_angle(own, rho, &mut rng)).signal
+    engine.vertical(AgentId(0), &batch(own, rho, &mut rng)).signal
 }
 
 fn cost(options: &Options, report: &mut Report) -> anyhow::Result<()> {
@@ -260,7 +262,6 @@ fn pcgrad(gradients: &[Vec<f32>], stream: u64) -> Vec<f32> {
         let mut own = vec![0.0; n];
         own[i] = 1.0;
         for j in permutation(n, SEED, Purpose::Task, stream * n as u64 + i as u64) {
-            let j = j as usize;
             let product: f64 = own.iter().zip(&gram[j]).map(|(weight, product)| weight * product).sum();
             if j != i && product < 0.0 {
                 own[j] -= product / gram[j][j];
@@ -287,6 +288,17 @@ fn at_angle(signal: &[f32], rho: f64, rng: &mut StreamRng) -> Vec<f32> {
         *value -= (along * f64::from(*signal)) as f32;
     }
     let across = (1.0 - rho * rho).sqrt() / dot(&vector, &vector).sqrt();
+    for (value, signal) in vector.iter_mut().zip(signal) {
+        *value = (rho * f64::from(*signal) + across * f64::from(*value)) as f32;
+    }
+    vector
+}
+
+/// The sketch of a batch whose gradient has this cosine to the signal: exact in the gradient's many dimensions, it has the
+/// sketch's error in these few.
+fn batch(signal: &[f32], rho: f64, rng: &mut StreamRng) -> Vec<f32> {
+    let mut vector = unit(noise(signal.len(), rng));
+    let across = (1.0 - rho * rho).sqrt();
     for (value, signal) in vector.iter_mut().zip(signal) {
         *value = (rho * f64::from(*signal) + across * f64::from(*value)) as f32;
     }

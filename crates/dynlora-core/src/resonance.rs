@@ -142,7 +142,7 @@ impl Vertical {
     }
 }
 
-/// Counts of what happened, since the beginning or the last restore's beginning.
+/// Counts of what happened since the beginning, restores included.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use dynlora_core::{AgentId, Error as CoreError, Horizontal, ResonanceState};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::consensus::{Products, debiased_resultant, dot, norm};
 use crate::null_calibration::{NullCalibration, z_score};
 use crate::saved::Saved;
-use crate::{Error, consensus};
+use crate::voices::Voices;
 
 /// How agents' gradients are weighed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -143,9 +144,6 @@ pub(crate) struct Counts {
 
 /// An agent that was absent for more aggregations than this is forgotten.
 const FORGET_AFTER: u64 = 256;
-
-/// A sum of directions shorter than this share of its weights is what rounding left of a cancellation.
-const CANCELLED: f64 = 1e-6;
 
 impl HorizontalResonance {
     /// An aggregator without memory yet.
@@ -354,109 +352,6 @@ impl HorizontalResonance {
         }
         Ok(loaded)
     }
-}
-
-/// The gradients that are directions, by agent.
-struct Voices<'g> {
-    agents: Vec<AgentId>,
-    gradients: Vec<&'g [f32]>,
-    norms: Vec<f64>,
-    inverse_norms: Vec<f64>,
-    /// Where each stood in the order given.
-    places: Vec<usize>,
-}
-
-impl<'g> Voices<'g> {
-    fn new(gradients: &[(AgentId, &'g [f32])]) -> Self {
-        let mut places: Vec<usize> = (0..gradients.len()).collect();
-        // The order of sums is that of the agents, whoever came first.
-        places.sort_by_key(|place| gradients[*place].0);
-        let mut norms = Vec::with_capacity(places.len());
-        places.retain(|place| {
-            let norm = consensus::norm(gradients[*place].1);
-            norms.extend(norm);
-            norm.is_some()
-        });
-        Self {
-            agents: places.iter().map(|place| gradients[*place].0).collect(),
-            gradients: places.iter().map(|place| gradients[*place].1).collect(),
-            inverse_norms: norms.iter().map(|norm| 1.0 / norm).collect(),
-            norms,
-            places,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.gradients.len()
-    }
-
-    /// `out = sum factor_i g_i / n`; returns its norm. What leaves the range of f32 stops at its end.
-    fn weighted_mean(&self, factors: &[f64], out: &mut [f32]) -> f64 {
-        let n = self.len() as f64;
-        let mut squares = 0.0;
-        for (index, out) in out.iter_mut().enumerate() {
-            let sum: f64 = self.gradients.iter().zip(factors).map(|(g, factor)| f64::from(g[index]) * factor).sum();
-            *out = (sum / n).clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
-            squares += f64::from(*out) * f64::from(*out);
-        }
-        squares.sqrt()
-    }
-
-    /// `out = |mean of the clipped gradients| normalise(sum factor_i u_i)`; returns its norm.
-    fn guarded_sum(&self, factors: &[f64], out: &mut [f32]) -> f64 {
-        if let [gradient] = self.gradients.as_slice() {
-            out.copy_from_slice(gradient);
-            return self.norms[0];
-        }
-        let middle = median(&self.norms);
-        let weights: Vec<f64> = factors.iter().zip(&self.inverse_norms).map(|(f, inverse)| f * inverse).collect();
-        // Clipped norms over the median, so that no square leaves the range.
-        let clipped: Vec<f64> = self
-            .norms
-            .iter()
-            .zip(&self.inverse_norms)
-            .map(|(norm, inverse)| norm.min(middle) / middle * inverse)
-            .collect();
-        const BLOCK: usize = 1024;
-        let (mut sum, mut mean) = ([0.0_f64; BLOCK], [0.0_f64; BLOCK]);
-        let (mut sum_squares, mut mean_squares) = (0.0, 0.0);
-        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-            let (sum, mean) = (&mut sum[..out.len()], &mut mean[..out.len()]);
-            sum.fill(0.0);
-            mean.fill(0.0);
-            for ((gradient, weight), clipped) in self.gradients.iter().zip(&weights).zip(&clipped) {
-                let gradient = &gradient[block * BLOCK..][..out.len()];
-                for ((value, sum), mean) in gradient.iter().zip(&mut *sum).zip(&mut *mean) {
-                    let value = f64::from(*value);
-                    *sum += weight * value;
-                    *mean += clipped * value;
-                }
-            }
-            for ((out, sum), mean) in out.iter_mut().zip(&*sum).zip(&*mean) {
-                *out = *sum as f32;
-                sum_squares += sum * sum;
-                mean_squares += mean * mean;
-            }
-        }
-        let length = sum_squares.sqrt();
-        if length <= CANCELLED * factors.iter().sum::<f64>() {
-            out.fill(0.0);
-            return 0.0;
-        }
-        let target = (mean_squares.sqrt() / self.len() as f64 * middle).min(f64::from(f32::MAX));
-        let scale = target / length;
-        for out in out.iter_mut() {
-            *out = (f64::from(*out) * scale) as f32;
-        }
-        target
-    }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
 }
 
 /// Combines gradients once, without memory, with the default settings: see [`HorizontalResonance`] for the rule.

@@ -10,6 +10,7 @@ mod null_calibration;
 mod saved;
 mod universality;
 mod vertical;
+mod voices;
 
 pub use consensus::debiased_resultant;
 pub use engine::{ResonanceConfig, ResonanceEngine};

@@ -32,9 +32,9 @@ pub fn consolidation_pressure(autocorrelation: f64, usage_rank: f64, alignment: 
     positive(autocorrelation) * positive(usage_rank) * positive((alignment + 1.0) / 2.0)
 }
 
-/// Within [0, 1]; `f64::max` takes the number where the other is NaN.
+/// Within [0, 1], NaN being 0.
 fn positive(value: f64) -> f64 {
-    value.max(0.0).min(1.0)
+    if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) }
 }
 
 #[cfg(test)]

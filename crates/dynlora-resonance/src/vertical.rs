@@ -48,9 +48,12 @@ pub struct VerticalConfig {
     pub delta: f64,
     /// The most amplification, >= 1; default 2, out of reach with `gamma` 0.3.
     pub max_amplification: f64,
-    /// Ticks in a row for which a conflict damps; default 4, the agent level's period: after it, that level's history is
-    /// the new one and cannot tell any more.
+    /// Batches in a row that a conflict may damp, >= 1; default 4, the agent level's period: from then on its history begins
+    /// to be the new one.
     pub conflict_ticks: u32,
+    /// Batches after those for which [`Signal::Shift`] may last; default 16, the swarm level's period. Who differs from the
+    /// swarm for longer is no news.
+    pub shift_ticks: u32,
     /// The z of a batch with the batches of the same conflict from which it is [`Signal::Shift`]; default 2, > 0.
     pub shift_z: f64,
 }
@@ -68,6 +71,7 @@ impl Default for VerticalConfig {
             delta: 0.2,
             max_amplification: 2.0,
             conflict_ticks: 4,
+            shift_ticks: 16,
             shift_z: 2.0,
         }
     }
@@ -108,7 +112,7 @@ impl VerticalConfig {
 /// What is known of an agent besides its history.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Course {
-    /// Batches in a row that stood against the history.
+    /// Batches of the present course against the history.
     against: u64,
     /// Sum of their unit sketches; empty with `against`.
     sum: Vec<f32>,
@@ -134,12 +138,13 @@ struct Course {
 ///             factor_l = min(max_amplification, 1 + gamma alignment (1 - inertia_l) / (1 - inertia_context))
 /// Conflict    conflict < -conflict_threshold, for conflict_ticks in a row at most:
 ///             context 1 - delta |conflict|, agent 1 - delta / 2 |conflict|
-/// Shift       conflict for longer, and the batch agrees with those before it in this conflict (z > shift_z):
-///             no damping; context min(max_amplification, 1 + gamma |conflict|)
+/// Shift       such a course for longer, and the batch agrees with those before it in this course (z > shift_z):
+///             no damping; context min(max_amplification, 1 + gamma |conflict|), for shift_ticks at most
 /// ```
 ///
-/// All other factors are 1. A conflict ends with the first batch whose `conflict` is not below 0; one that goes on without
-/// agreeing with itself is `Normal`: its damping is used up.
+/// All other factors are 1. A course begins with a batch whose `conflict` is below `-conflict_threshold` and goes on while
+/// `conflict` or `alignment` is below 0: after four ticks of a new world the agent's own history agrees with the batch again,
+/// and only the disagreement of both with the swarm is left. Damping that is used up stays so until the course ends.
 ///
 /// O(k) time for each level and batch; k numbers of memory for each agent and open or completed period.
 #[derive(Debug, Clone, PartialEq)]
@@ -234,22 +239,25 @@ impl VerticalResonance {
             return Vertical::new(Signal::Normal, alignment, conflict, factors);
         };
         let opposes = standing < -config.conflict_threshold;
-        if opposes || (course.against > 0 && standing < 0.0) {
+        let damped = u64::from(config.conflict_ticks);
+        let over = course.against >= damped + u64::from(config.shift_ticks);
+        let goes_on = course.against > 0 && !over && (standing < 0.0 || agreement < 0.0);
+        if opposes || goes_on {
             let consistent = !course.sum.is_empty() && {
                 let sum: Vec<f64> = course.sum.iter().map(|value| f64::from(*value)).collect();
                 compare(own, &sum)
                     .is_some_and(|(cosine, flips)| z_score(cosine, self.null.sigma(flips)) > config.shift_z)
             };
-            course.against += 1;
+            course.against = course.against.saturating_add(1);
             course.sum.resize(own.len(), 0.0);
             for (sum, value) in course.sum.iter_mut().zip(own) {
                 *sum += *value as f32;
             }
             let size = standing.abs();
-            let signal = if course.against > u64::from(config.conflict_ticks) {
-                if consistent { Signal::Shift } else { Signal::Normal }
-            } else if opposes {
-                Signal::Conflict
+            let signal = if course.against <= damped {
+                if opposes { Signal::Conflict } else { Signal::Normal }
+            } else if consistent && !over {
+                Signal::Shift
             } else {
                 Signal::Normal
             };
