@@ -1,6 +1,7 @@
 //! What every benchmark shares: its options, its report, the workloads and the host. Each binary of this package is one
 //! benchmark; run it with `cargo xtask bench NAME`.
 
+pub mod continual;
 mod gemm;
 mod host;
 mod kernel_case;

@@ -1,0 +1,341 @@
+//! Sequences of tasks, drawn by seed.
+
+use krystal_lm::TokenBatch;
+use krystal_math::rng::{Purpose, StreamRng, stream_rng};
+use rand::RngExt;
+
+use super::settings::Settings;
+use super::symbols::{N_STREAM_TAGS, STREAM_TAGS};
+use super::task::{Example, Task, draw, draw_distinct, token_batch};
+use super::tasks::{Arithmetic, Language, Letters, MODULUS, Order, Recall, Transform};
+
+/// Which stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u64)]
+pub enum StreamKind {
+    /// Operations modulo a prime, each with its tag.
+    Arith = 1,
+    /// Formal languages, each with its tag.
+    Formal = 2,
+    /// One table of keys and values after another, without any cue: pure conflict.
+    Recall = 3,
+    /// Transforms of strings, each with its tag.
+    Strings = 4,
+    /// Transforms of strings that come back at several periods, each with its tag.
+    Recurring = 5,
+    /// Several agents at once: a shared rule, private tables under the same tag, and adversaries.
+    Agents = 6,
+}
+
+impl StreamKind {
+    /// All, in the order of the tables.
+    pub const ALL: [Self; 6] = [Self::Arith, Self::Formal, Self::Recall, Self::Strings, Self::Recurring, Self::Agents];
+
+    /// Its name on the command line and in keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Arith => "arith",
+            Self::Formal => "formal",
+            Self::Recall => "recall",
+            Self::Strings => "strings",
+            Self::Recurring => "recurring",
+            Self::Agents => "agents",
+        }
+    }
+
+    /// The stream of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// One agent's problems of one step.
+#[derive(Debug, Clone)]
+pub struct AgentBatch {
+    /// Whose they are; 0 where there is one agent.
+    pub agent: usize,
+    /// The problems.
+    pub examples: Vec<Example>,
+}
+
+/// A stretch of a stream with one source of problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phase {
+    /// Which of the stream's tests measures it.
+    pub task: usize,
+    /// Optimisation steps.
+    pub steps: usize,
+}
+
+/// Problems that an agent has to answer, never trained on as such (the same question may come up in training).
+#[derive(Debug, Clone)]
+pub struct Test {
+    /// The task's name.
+    pub name: String,
+    /// Who answers.
+    pub agent: usize,
+    /// The problems.
+    pub examples: Vec<Example>,
+    /// The same as rows.
+    pub batch: TokenBatch,
+}
+
+#[derive(Debug)]
+struct Source {
+    task: Box<dyn Task>,
+    tag: Option<u32>,
+}
+
+/// What the agents of a stream are given.
+#[derive(Debug)]
+struct Agents {
+    count: usize,
+    /// How many of them, from the last, are wrong about the shared rule.
+    adversaries: usize,
+}
+
+/// A stream: phases of tasks, and the tests that measure them.
+#[derive(Debug)]
+pub struct Stream {
+    /// Which one.
+    pub kind: StreamKind,
+    /// What it was drawn from.
+    pub seed: u64,
+    /// Its phases in order.
+    pub phases: Vec<Phase>,
+    /// Its tests; phase `p` trains what test `phases[p].task` measures.
+    pub tests: Vec<Test>,
+    sources: Vec<Source>,
+    agents: Agents,
+    batch: usize,
+}
+
+impl Stream {
+    /// Draws the stream `kind` of a seed.
+    pub fn draw(kind: StreamKind, seed: u64, settings: &Settings) -> Self {
+        let mut rng = stream_rng(seed, Purpose::Task, kind as u64, 0);
+        let steps = settings.steps(kind);
+        let n_phases = settings.phases;
+        let mut agents = Agents { count: 1, adversaries: 0 };
+        let mut tags = shuffled((STREAM_TAGS..STREAM_TAGS + N_STREAM_TAGS).collect(), &mut rng);
+        let tagged = |task: Box<dyn Task>, tags: &mut Vec<u32>| Source { task, tag: tags.pop() };
+        let sources: Vec<Source> = match kind {
+            StreamKind::Arith => {
+                arithmetic(n_phases, &mut rng).into_iter().map(|t| tagged(Box::new(t), &mut tags)).collect()
+            }
+            StreamKind::Formal => {
+                languages(n_phases, &mut rng).into_iter().map(|t| tagged(Box::new(t), &mut tags)).collect()
+            }
+            StreamKind::Recall => {
+                (0..n_phases).map(|_| Source { task: Box::new(Recall::draw(&mut rng)), tag: None }).collect()
+            }
+            StreamKind::Strings => {
+                transforms(n_phases, &mut rng).into_iter().map(|t| tagged(Box::new(t), &mut tags)).collect()
+            }
+            StreamKind::Recurring => {
+                transforms(4, &mut rng).into_iter().map(|t| tagged(Box::new(t), &mut tags)).collect()
+            }
+            StreamKind::Agents => {
+                agents = Agents { count: settings.agents, adversaries: (seed % 4) as usize };
+                let (shared, private) = (tags.pop(), tags.pop());
+                let rules = transforms(2, &mut rng);
+                let mut sources: Vec<Source> =
+                    rules.into_iter().map(|t| Source { task: Box::new(t), tag: shared }).collect();
+                sources
+                    .extend((0..agents.count).map(|_| Source { task: Box::new(Recall::draw(&mut rng)), tag: private }));
+                sources
+            }
+        };
+        let test = |source: usize, agent: usize| {
+            let Source { task, tag } = &sources[source];
+            let mut rng = stream_rng(seed, Purpose::Evaluation, kind as u64, source as u64);
+            let examples = draw_distinct(task.as_ref(), *tag, settings.test, &mut rng);
+            Test { name: task.name(), agent, batch: token_batch(&examples), examples }
+        };
+        let (phases, tests) = match kind {
+            StreamKind::Recurring => {
+                // The ruler sequence: A every second phase, B every fourth, C every eighth, D every sixteenth.
+                let order = (1..16_u32).map(|i| i.trailing_zeros() as usize);
+                (order.map(|task| Phase { task, steps }).collect(), (0..4).map(|t| test(t, 0)).collect())
+            }
+            StreamKind::Agents => {
+                let honest = 0..agents.count - agents.adversaries;
+                let tests = honest.clone().map(|a| test(0, a)).chain(honest.map(|a| test(2 + a, a))).collect();
+                (vec![Phase { task: 0, steps }], tests)
+            }
+            _ => {
+                let phases = (0..sources.len()).map(|task| Phase { task, steps }).collect();
+                (phases, (0..sources.len()).map(|t| test(t, 0)).collect())
+            }
+        };
+        Self { kind, seed, phases, tests, sources, agents, batch: settings.batch(kind) }
+    }
+
+    /// Agents that learn.
+    pub fn n_agents(&self) -> usize {
+        self.agents.count
+    }
+
+    /// Agents that are systematically wrong about the shared rule.
+    pub fn n_adversaries(&self) -> usize {
+        self.agents.adversaries
+    }
+
+    /// Steps of all phases.
+    pub fn total_steps(&self) -> usize {
+        self.phases.iter().map(|phase| phase.steps).sum()
+    }
+
+    /// The problems of a step of a phase: one batch an agent.
+    pub fn batches(&self, phase: usize, step: usize) -> Vec<AgentBatch> {
+        let index = (phase as u64) << 32 | step as u64;
+        (0..self.agents.count)
+            .map(|agent| {
+                let address = self.kind as u64 | (agent as u64 + 1) << 8;
+                let mut rng = stream_rng(self.seed, Purpose::Demonstration, address, index);
+                let examples = match self.kind {
+                    StreamKind::Agents => {
+                        let wrong = agent >= self.agents.count - self.agents.adversaries;
+                        (0..self.batch)
+                            .map(|i| self.problem(if i % 2 == 0 { usize::from(wrong) } else { 2 + agent }, &mut rng))
+                            .collect()
+                    }
+                    _ => (0..self.batch).map(|_| self.problem(self.phases[phase].task, &mut rng)).collect(),
+                };
+                AgentBatch { agent, examples }
+            })
+            .collect()
+    }
+
+    /// The problems of a step when all tasks are trained at once.
+    pub fn joint_batches(&self, step: usize) -> Vec<AgentBatch> {
+        if self.kind == StreamKind::Agents {
+            return self.batches(0, step);
+        }
+        let mut rng = stream_rng(self.seed, Purpose::Demonstration, self.kind as u64, step as u64);
+        let examples = (0..self.batch).map(|_| {
+            let task = rng.random_range(0..self.sources.len());
+            self.problem(task, &mut rng)
+        });
+        vec![AgentBatch { agent: 0, examples: examples.collect() }]
+    }
+
+    fn problem(&self, source: usize, rng: &mut StreamRng) -> Example {
+        let Source { task, tag } = &self.sources[source];
+        draw(task.as_ref(), *tag, rng)
+    }
+}
+
+fn shuffled<T>(mut values: Vec<T>, rng: &mut StreamRng) -> Vec<T> {
+    for i in (1..values.len()).rev() {
+        values.swap(i, rng.random_range(0..=i));
+    }
+    values
+}
+
+/// Operations that the base model was not trained on.
+fn arithmetic(count: usize, rng: &mut StreamRng) -> Vec<Arithmetic> {
+    let known = base_arithmetic();
+    let mut drawn: Vec<Arithmetic> = Vec::new();
+    while drawn.len() < count {
+        let mut one = || rng.random_range(1..MODULUS);
+        let (alpha, beta, delta) = (one(), one(), one());
+        let task = Arithmetic { alpha, beta, gamma: 0, delta };
+        if !known.contains(&task) && !drawn.contains(&task) {
+            drawn.push(task);
+        }
+    }
+    drawn
+}
+
+/// Languages that the base model was not trained on.
+fn languages(count: usize, rng: &mut StreamRng) -> Vec<Language> {
+    let first = rng.random_range(0..3);
+    let pool = vec![
+        Language::Count { of: rng.random_range(0..2), alphabet: 2, modulus: 2 },
+        Language::Dyck { kinds: 1 },
+        Language::Dyck { kinds: 2 },
+        Language::Equal { first, second: first + 1 },
+        Language::draw_reset_automaton(3, rng),
+        Language::draw_reset_automaton(4, rng),
+    ];
+    let mut pool = shuffled(pool, rng);
+    pool.truncate(count);
+    pool
+}
+
+/// Transforms that the base model was not trained on: each has an order and a change of letters of its own.
+fn transforms(count: usize, rng: &mut StreamRng) -> Vec<Transform> {
+    let orders = [
+        Order::Reverse,
+        Order::Sort,
+        Order::Rotate(2),
+        Order::First(3),
+        Order::Last(3),
+        Order::Dedupe,
+        Order::OddEven,
+        Order::SwapPairs,
+    ];
+    let letters =
+        [Letters::Rotate(3), Letters::Rotate(4), Letters::Rotate(5), Letters::SwapCase, Letters::Mirror, Letters::Keep];
+    let orders = shuffled(orders.to_vec(), rng);
+    let letters = shuffled(letters.to_vec(), rng);
+    let known = base_transforms();
+    let pairs = orders.into_iter().zip(letters.into_iter().cycle());
+    pairs
+        .map(|(order, letters)| {
+            let task = Transform { order, letters };
+            if known.contains(&task) { Transform { order, letters: Letters::Mirror } } else { task }
+        })
+        .take(count)
+        .collect()
+}
+
+/// The operations the base model is trained on.
+pub fn base_arithmetic() -> Vec<Arithmetic> {
+    [(1, 1, 0, 0), (1, 10, 0, 0), (2, 1, 0, 0), (1, 3, 0, 2), (4, 1, 0, 0), (5, 5, 0, 1), (3, 7, 0, 0), (1, 2, 0, 5)]
+        .into_iter()
+        .map(|(alpha, beta, gamma, delta)| Arithmetic { alpha, beta, gamma, delta })
+        .collect()
+}
+
+/// The languages the base model is trained on.
+pub fn base_languages() -> Vec<Language> {
+    let mut rng = stream_rng(0, Purpose::Task, 0, 0);
+    let mut languages = vec![
+        Language::Count { of: 0, alphabet: 3, modulus: 3 },
+        Language::Count { of: 1, alphabet: 3, modulus: 2 },
+        Language::SameEnds { alphabet: 3 },
+        Language::Majority { of: 0, over: 1 },
+        Language::Majority { of: 2, over: 1 },
+    ];
+    languages.extend((0..3).map(|_| Language::draw_reset_automaton(3, &mut rng)));
+    languages
+}
+
+/// The transforms the base model is trained on.
+pub fn base_transforms() -> Vec<Transform> {
+    let alone = [Letters::Keep, Letters::Rotate(1), Letters::Rotate(2), Letters::Rotate(6), Letters::Upper];
+    let orders = [
+        Order::Reverse,
+        Order::Sort,
+        Order::Rotate(1),
+        Order::Rotate(2),
+        Order::First(3),
+        Order::Last(3),
+        Order::OddEven,
+        Order::SwapPairs,
+        Order::Dedupe,
+    ];
+    alone
+        .into_iter()
+        .map(|letters| Transform { order: Order::Keep, letters })
+        .chain(orders.into_iter().map(|order| Transform { order, letters: Letters::Keep }))
+        .chain([
+            Transform { order: Order::Reverse, letters: Letters::Rotate(1) },
+            Transform { order: Order::Rotate(1), letters: Letters::Rotate(2) },
+            Transform { order: Order::First(3), letters: Letters::Upper },
+            Transform { order: Order::Sort, letters: Letters::Rotate(1) },
+        ])
+        .collect()
+}

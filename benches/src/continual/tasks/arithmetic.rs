@@ -1,0 +1,39 @@
+//! `alpha a + beta b + gamma a b + delta` modulo a prime.
+
+use krystal_math::rng::StreamRng;
+use rand::RngExt;
+
+use crate::continual::symbols::{NUMBERS, number};
+use crate::continual::task::Task;
+
+/// The prime.
+pub const MODULUS: u32 = 11;
+
+/// One operation of the family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// Factor of the first number.
+    pub alpha: u32,
+    /// Factor of the second number.
+    pub beta: u32,
+    /// Factor of their product.
+    pub gamma: u32,
+    /// What is added.
+    pub delta: u32,
+}
+
+impl Task for Arithmetic {
+    fn name(&self) -> String {
+        let Self { alpha, beta, gamma, delta } = self;
+        format!("{alpha}a+{beta}b+{gamma}ab+{delta}")
+    }
+
+    fn question(&self, rng: &mut StreamRng) -> Vec<u32> {
+        (0..2).map(|_| number(rng.random_range(0..MODULUS))).collect()
+    }
+
+    fn answer(&self, question: &[u32]) -> Vec<u32> {
+        let (a, b) = (question[0] - NUMBERS, question[1] - NUMBERS);
+        vec![number((self.alpha * a + self.beta * b + self.gamma * a * b + self.delta) % MODULUS)]
+    }
+}

@@ -1,0 +1,160 @@
+//! Formal languages: does a string belong, or in which state does an automaton end?
+
+use krystal_math::rng::StreamRng;
+use rand::RngExt;
+
+use crate::continual::symbols::{BRACKETS, LETTERS, NO, YES, letter, number};
+use crate::continual::task::Task;
+
+/// Letters of a string; even, so that half of the brackets can close.
+const LENGTH: usize = 6;
+
+/// A language or an automaton.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Language {
+    /// How often the first letter occurs, modulo `modulus`, over the first `alphabet` letters.
+    Count {
+        /// Which letter is counted.
+        of: u32,
+        /// How many letters there are.
+        alphabet: u32,
+        /// Modulo which number; 2 is parity.
+        modulus: u32,
+    },
+    /// Balanced brackets of so many kinds (1 or 2).
+    Dyck {
+        /// Kinds of brackets.
+        kinds: u32,
+    },
+    /// So many of one letter, then as many of the other.
+    Equal {
+        /// The first letter.
+        first: u32,
+        /// The second.
+        second: u32,
+    },
+    /// An automaton: `step[letter][state]` is the next state.
+    Automaton {
+        /// Next states.
+        step: Vec<Vec<u32>>,
+    },
+    /// Whether the first and the last letter are the same.
+    SameEnds {
+        /// How many letters there are.
+        alphabet: u32,
+    },
+    /// Whether one letter is more frequent than the other.
+    Majority {
+        /// The letter that has to be.
+        of: u32,
+        /// The other one.
+        over: u32,
+    },
+}
+
+impl Language {
+    /// A `states`-reset automaton: some letters reset it to a state, one moves it on cyclically, one leaves it.
+    pub fn draw_reset_automaton(states: u32, rng: &mut StreamRng) -> Self {
+        let shift = rng.random_range(1..states);
+        let mut step: Vec<Vec<u32>> = (0..2).map(|_| vec![rng.random_range(0..states); states as usize]).collect();
+        step.push((0..states).map(|s| (s + shift) % states).collect());
+        step.push((0..states).collect());
+        Self::Automaton { step }
+    }
+
+    fn balanced(kinds: u32, rng: &mut StreamRng) -> Vec<u32> {
+        let (mut word, mut open) = (Vec::new(), Vec::new());
+        while word.len() < LENGTH {
+            let left = LENGTH - word.len();
+            if open.len() == left || (!open.is_empty() && rng.random_bool(0.5)) {
+                word.extend(open.pop());
+            } else {
+                let kind = BRACKETS + 2 * rng.random_range(0..kinds);
+                word.push(kind);
+                open.push(kind + 1);
+            }
+        }
+        word
+    }
+}
+
+impl Task for Language {
+    fn name(&self) -> String {
+        match self {
+            Self::Count { of, alphabet, modulus } => format!("count {of} of {alphabet} mod {modulus}"),
+            Self::Dyck { kinds } => format!("dyck-{kinds}"),
+            Self::Equal { first, second } => format!("{first}^n {second}^n"),
+            Self::Automaton { step } => format!("{}-reset automaton", step[0].len()),
+            Self::SameEnds { alphabet } => format!("same ends of {alphabet}"),
+            Self::Majority { of, over } => format!("more {of} than {over}"),
+        }
+    }
+
+    fn question(&self, rng: &mut StreamRng) -> Vec<u32> {
+        let mut uniform =
+            |alphabet: u32| -> Vec<u32> { (0..LENGTH).map(|_| letter(rng.random_range(0..alphabet))).collect() };
+        match self {
+            Self::Count { alphabet, .. } => uniform(*alphabet),
+            Self::SameEnds { alphabet } => {
+                let mut word = uniform(*alphabet);
+                if rng.random_bool(0.3) {
+                    word[LENGTH - 1] = word[0];
+                }
+                word
+            }
+            Self::Majority { of, over } => {
+                (0..LENGTH).map(|_| letter(if rng.random_bool(0.5) { *of } else { *over })).collect()
+            }
+            Self::Automaton { step } => uniform(step.len() as u32),
+            Self::Dyck { kinds } => {
+                let mut word = Self::balanced(*kinds, rng);
+                if rng.random_bool(0.5) {
+                    let place = rng.random_range(0..LENGTH);
+                    word[place] = BRACKETS + rng.random_range(0..2 * kinds);
+                }
+                word
+            }
+            Self::Equal { first, second } => {
+                // All lengths are the same, so what varies is where the second letter starts, and a letter out of place.
+                let half = LENGTH / 2;
+                let start = if rng.random_bool(0.5) { half } else { rng.random_range(0..=LENGTH) };
+                let mut word: Vec<u32> =
+                    (0..LENGTH).map(|i| letter(if i < start { *first } else { *second })).collect();
+                if rng.random_bool(0.3) {
+                    let place = rng.random_range(0..LENGTH);
+                    word[place] = letter(if rng.random_bool(0.5) { *first } else { *second });
+                }
+                word
+            }
+        }
+    }
+
+    fn answer(&self, question: &[u32]) -> Vec<u32> {
+        let count = |index: u32| question.iter().filter(|token| **token == letter(index)).count();
+        let belongs = match self {
+            Self::Count { of, modulus, .. } => return vec![number(count(*of) as u32 % modulus)],
+            Self::Automaton { step } => {
+                let end = question.iter().fold(0, |state, token| step[(token - LETTERS) as usize][state as usize]);
+                return vec![number(end)];
+            }
+            Self::SameEnds { .. } => question[0] == question[LENGTH - 1],
+            Self::Majority { of, over } => count(*of) > count(*over),
+            Self::Equal { first, second } => {
+                let half = LENGTH / 2;
+                question[..half].iter().all(|t| *t == letter(*first))
+                    && question[half..].iter().all(|t| *t == letter(*second))
+            }
+            Self::Dyck { .. } => {
+                let mut open = Vec::new();
+                question.iter().all(|token| match (token - BRACKETS) % 2 {
+                    0 => {
+                        open.push(token + 1);
+                        true
+                    }
+                    _ => open.pop() == Some(*token),
+                }) && open.is_empty()
+            }
+        };
+        vec![if belongs { YES } else { NO }]
+    }
+}
