@@ -41,9 +41,9 @@ fn main() -> anyhow::Result<()> {
     }
     let cache = arguments.cache.clone().unwrap_or_else(std::env::temp_dir);
     let base = Base::load_or_train(&settings, &cache)?;
-    for (name, accuracy) in base.accuracies(&settings) {
-        eprintln!("base {name}: {:.0} %", 100.0 * accuracy);
-    }
+    let known = base.accuracies(&settings);
+    let list: Vec<String> = known.iter().map(|(name, accuracy)| format!("{name} {:.0}", 100.0 * accuracy)).collect();
+    eprintln!("base: {}", list.join("; "));
     let mut jobs = Vec::new();
     for kind in StreamKind::ALL {
         if !arguments.streams.is_empty() && !arguments.streams.iter().any(|name| name == kind.name()) {
@@ -69,6 +69,7 @@ fn main() -> anyhow::Result<()> {
             record.total_s,
             record.learn_s
         );
+        println!("  {}", record.names.join("; "));
         for (row, task) in record.matrix.iter().zip(&record.schedule) {
             let cells: Vec<String> = row.iter().map(|a| format!("{:4.0}", 100.0 * a)).collect();
             println!("  {task}: {}", cells.join(""));

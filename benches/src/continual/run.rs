@@ -45,6 +45,8 @@ pub struct Point {
 pub struct Record {
     /// `matrix[i][j]`: accuracy of test `j` after phase `i`.
     pub matrix: Vec<Vec<f64>>,
+    /// The tests' names.
+    pub names: Vec<String>,
     /// The task of each phase.
     pub schedule: Vec<usize>,
     /// Measurements within phases, in order.
@@ -80,7 +82,11 @@ pub fn run(base: &Base, job: &Job, settings: &Settings) -> anyhow::Result<Record
         settings,
     };
     let mut learner = (job.method.make)(base, &setup)?;
-    let mut record = Record { schedule: stream.phases.iter().map(|p| p.task).collect(), ..Record::default() };
+    let mut record = Record {
+        names: stream.tests.iter().map(|t| t.name.clone()).collect(),
+        schedule: stream.phases.iter().map(|p| p.task).collect(),
+        ..Record::default()
+    };
     let (mut step, mut losses) = (0, 0.0);
     let mut seen = vec![false; stream.tests.len()];
     for (index, phase) in stream.phases.iter().enumerate() {

@@ -252,7 +252,7 @@ fn arithmetic(count: usize, rng: &mut StreamRng) -> Vec<Arithmetic> {
 fn languages(count: usize, rng: &mut StreamRng) -> Vec<Language> {
     let first = rng.random_range(0..3);
     let pool = vec![
-        Language::Count { of: rng.random_range(0..2), alphabet: 2, modulus: 2 },
+        Language::Count { from: 0, of: rng.random_range(0..2), alphabet: 2, modulus: 2 },
         Language::Dyck { kinds: 1 },
         Language::Dyck { kinds: 2 },
         Language::Equal { first, second: first + 1 },
@@ -264,78 +264,70 @@ fn languages(count: usize, rng: &mut StreamRng) -> Vec<Language> {
     pool
 }
 
-/// Transforms that the base model was not trained on: each has an order and a change of letters of its own.
+/// Transforms that the base model was not trained on: compositions, new to it, of an order and a change of letters that it
+/// knows, each from the other half of the table [`composed`].
 fn transforms(count: usize, rng: &mut StreamRng) -> Vec<Transform> {
-    let orders = [
-        Order::Reverse,
-        Order::Sort,
-        Order::Rotate(2),
-        Order::First(3),
-        Order::Last(3),
-        Order::Dedupe,
-        Order::OddEven,
-        Order::SwapPairs,
-    ];
-    let letters =
-        [Letters::Rotate(3), Letters::Rotate(4), Letters::Rotate(5), Letters::SwapCase, Letters::Mirror, Letters::Keep];
-    let orders = shuffled(orders.to_vec(), rng);
-    let letters = shuffled(letters.to_vec(), rng);
-    let known = base_transforms();
-    let pairs = orders.into_iter().zip(letters.into_iter().cycle());
-    pairs
-        .map(|(order, letters)| {
-            let task = Transform { order, letters };
-            if known.contains(&task) { Transform { order, letters: Letters::Mirror } } else { task }
-        })
-        .take(count)
-        .collect()
+    let mut pool = shuffled(composed(1), rng);
+    // As many different orders as there are, then any.
+    let mut drawn: Vec<Transform> = Vec::new();
+    while drawn.len() < count {
+        let new = |t: &Transform| drawn.iter().all(|d| d.order != t.order && d.letters != t.letters);
+        let next = pool.iter().position(new).or_else(|| {
+            let new = |t: &Transform| drawn.iter().all(|d| d.order != t.order);
+            pool.iter().position(new)
+        });
+        drawn.push(pool.remove(next.unwrap_or(0)));
+    }
+    drawn
 }
+
+/// Every second composition of an order and a change of letters, from `first` (0 or 1).
+fn composed(first: usize) -> Vec<Transform> {
+    let all = ORDERS.iter().enumerate().flat_map(|(i, order)| {
+        LETTERS.iter().enumerate().map(move |(j, letters)| (i + j, Transform { order: *order, letters: *letters }))
+    });
+    all.filter(|(place, _)| place % 2 == first).map(|(_, transform)| transform).collect()
+}
+
+const ORDERS: [Order; 6] =
+    [Order::Reverse, Order::Rotate(1), Order::Rotate(2), Order::Rotate(3), Order::First(2), Order::Last(2)];
+
+const LETTERS: [Letters; 4] = [Letters::Rotate(1), Letters::Rotate(3), Letters::SwapCase, Letters::Mirror];
 
 /// The operations the base model is trained on.
 pub fn base_arithmetic() -> Vec<Arithmetic> {
-    [(1, 1, 0, 0), (1, 10, 0, 0), (2, 1, 0, 0), (1, 3, 0, 2), (4, 1, 0, 0), (5, 5, 0, 1), (3, 7, 0, 0), (1, 2, 0, 5)]
-        .into_iter()
-        .map(|(alpha, beta, gamma, delta)| Arithmetic { alpha, beta, gamma, delta })
-        .collect()
+    let mut rng = stream_rng(0, Purpose::Task, 0, 1);
+    let mut drawn: Vec<Arithmetic> = Vec::new();
+    while drawn.len() < 12 {
+        let mut one = || rng.random_range(1..MODULUS);
+        let task = Arithmetic { alpha: one(), beta: one(), gamma: 0, delta: one() };
+        if !drawn.contains(&task) {
+            drawn.push(task);
+        }
+    }
+    drawn
 }
 
 /// The languages the base model is trained on.
 pub fn base_languages() -> Vec<Language> {
     let mut rng = stream_rng(0, Purpose::Task, 0, 0);
     let mut languages = vec![
-        Language::Count { of: 0, alphabet: 3, modulus: 3 },
-        Language::Count { of: 1, alphabet: 3, modulus: 2 },
+        Language::Count { from: 0, of: 0, alphabet: 3, modulus: 3 },
+        Language::Count { from: 4, of: 5, alphabet: 3, modulus: 2 },
         Language::SameEnds { alphabet: 3 },
         Language::Majority { of: 0, over: 1 },
         Language::Majority { of: 2, over: 1 },
+        Language::Depth { kinds: 1 },
+        Language::Depth { kinds: 2 },
     ];
     languages.extend((0..3).map(|_| Language::draw_reset_automaton(3, &mut rng)));
     languages
 }
 
-/// The transforms the base model is trained on.
+/// The transforms the base model is trained on: every order and every change of letters alone, and half of their
+/// compositions.
 pub fn base_transforms() -> Vec<Transform> {
-    let alone = [Letters::Keep, Letters::Rotate(1), Letters::Rotate(2), Letters::Rotate(6), Letters::Upper];
-    let orders = [
-        Order::Reverse,
-        Order::Sort,
-        Order::Rotate(1),
-        Order::Rotate(2),
-        Order::First(3),
-        Order::Last(3),
-        Order::OddEven,
-        Order::SwapPairs,
-        Order::Dedupe,
-    ];
-    alone
-        .into_iter()
-        .map(|letters| Transform { order: Order::Keep, letters })
-        .chain(orders.into_iter().map(|order| Transform { order, letters: Letters::Keep }))
-        .chain([
-            Transform { order: Order::Reverse, letters: Letters::Rotate(1) },
-            Transform { order: Order::Rotate(1), letters: Letters::Rotate(2) },
-            Transform { order: Order::First(3), letters: Letters::Upper },
-            Transform { order: Order::Sort, letters: Letters::Rotate(1) },
-        ])
-        .collect()
+    let letters = LETTERS.map(|letters| Transform { order: Order::Keep, letters });
+    let orders = ORDERS.map(|order| Transform { order, letters: Letters::Keep });
+    letters.into_iter().chain(orders).chain(composed(0)).collect()
 }

@@ -16,7 +16,8 @@ pub const ALPHABET: u32 = 8;
 pub const NUMBERS: u32 = 20;
 /// `( ) [ ]`.
 pub const BRACKETS: u32 = 36;
-/// Tags of the streams' tasks. While the base model is trained they stand before any of its tasks and so mean nothing.
+/// Tags of the streams' tasks. While the base model is trained each is another name of one of its tasks: a stream gives it
+/// a new meaning.
 pub const STREAM_TAGS: u32 = 40;
 /// How many of them there are.
 pub const N_STREAM_TAGS: u32 = 16;

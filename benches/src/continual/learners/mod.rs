@@ -1,8 +1,14 @@
 //! The methods, a file each. A new one adds its file and its line in [`ALL`].
 
+mod ema2;
+mod ewc;
+mod olora;
+mod private;
+mod replay;
 mod sequential;
 
 use super::learner::Method;
 
-/// The methods of each file.
-pub(super) const ALL: &[fn() -> Vec<Method>] = &[sequential::methods];
+/// The methods of each file, in the order of the tables.
+pub(super) const ALL: &[fn() -> Vec<Method>] =
+    &[sequential::methods, ewc::methods, olora::methods, ema2::methods, replay::methods, private::methods];

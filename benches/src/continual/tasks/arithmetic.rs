@@ -7,7 +7,7 @@ use crate::continual::symbols::{NUMBERS, number};
 use crate::continual::task::Task;
 
 /// The prime.
-pub const MODULUS: u32 = 11;
+pub const MODULUS: u32 = 7;
 
 /// One operation of the family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

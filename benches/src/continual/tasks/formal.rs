@@ -7,13 +7,15 @@ use crate::continual::symbols::{BRACKETS, LETTERS, NO, YES, letter, number};
 use crate::continual::task::Task;
 
 /// Letters of a string; even, so that half of the brackets can close.
-const LENGTH: usize = 6;
+const LENGTH: usize = 4;
 
 /// A language or an automaton.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Language {
-    /// How often the first letter occurs, modulo `modulus`, over the first `alphabet` letters.
+    /// How often a letter occurs, modulo `modulus`, over `alphabet` letters from `from` on.
     Count {
+        /// The first letter there is.
+        from: u32,
         /// Which letter is counted.
         of: u32,
         /// How many letters there are.
@@ -23,6 +25,11 @@ pub enum Language {
     },
     /// Balanced brackets of so many kinds (1 or 2).
     Dyck {
+        /// Kinds of brackets.
+        kinds: u32,
+    },
+    /// How many brackets are open at the end of a balanced string that was cut off.
+    Depth {
         /// Kinds of brackets.
         kinds: u32,
     },
@@ -62,10 +69,10 @@ impl Language {
         Self::Automaton { step }
     }
 
-    fn balanced(kinds: u32, rng: &mut StreamRng) -> Vec<u32> {
+    fn balanced(kinds: u32, length: usize, rng: &mut StreamRng) -> Vec<u32> {
         let (mut word, mut open) = (Vec::new(), Vec::new());
-        while word.len() < LENGTH {
-            let left = LENGTH - word.len();
+        while word.len() < length {
+            let left = length - word.len();
             if open.len() == left || (!open.is_empty() && rng.random_bool(0.5)) {
                 word.extend(open.pop());
             } else {
@@ -81,8 +88,11 @@ impl Language {
 impl Task for Language {
     fn name(&self) -> String {
         match self {
-            Self::Count { of, alphabet, modulus } => format!("count {of} of {alphabet} mod {modulus}"),
+            Self::Count { from, of, alphabet, modulus } => {
+                format!("count {of} in {from}..{} mod {modulus}", from + alphabet)
+            }
             Self::Dyck { kinds } => format!("dyck-{kinds}"),
+            Self::Depth { kinds } => format!("depth of {kinds}"),
             Self::Equal { first, second } => format!("{first}^n {second}^n"),
             Self::Automaton { step } => format!("{}-reset automaton", step[0].len()),
             Self::SameEnds { alphabet } => format!("same ends of {alphabet}"),
@@ -91,12 +101,13 @@ impl Task for Language {
     }
 
     fn question(&self, rng: &mut StreamRng) -> Vec<u32> {
-        let mut uniform =
-            |alphabet: u32| -> Vec<u32> { (0..LENGTH).map(|_| letter(rng.random_range(0..alphabet))).collect() };
+        let mut uniform = |from, alphabet| -> Vec<u32> {
+            (0..LENGTH).map(|_| letter(from + rng.random_range(0..alphabet))).collect()
+        };
         match self {
-            Self::Count { alphabet, .. } => uniform(*alphabet),
+            Self::Count { from, alphabet, .. } => uniform(*from, *alphabet),
             Self::SameEnds { alphabet } => {
-                let mut word = uniform(*alphabet);
+                let mut word = uniform(0, *alphabet);
                 if rng.random_bool(0.3) {
                     word[LENGTH - 1] = word[0];
                 }
@@ -105,9 +116,14 @@ impl Task for Language {
             Self::Majority { of, over } => {
                 (0..LENGTH).map(|_| letter(if rng.random_bool(0.5) { *of } else { *over })).collect()
             }
-            Self::Automaton { step } => uniform(step.len() as u32),
+            Self::Automaton { step } => uniform(0, step.len() as u32),
+            Self::Depth { kinds } => {
+                let mut word = Self::balanced(*kinds, 2 * LENGTH, rng);
+                word.truncate(LENGTH);
+                word
+            }
             Self::Dyck { kinds } => {
-                let mut word = Self::balanced(*kinds, rng);
+                let mut word = Self::balanced(*kinds, LENGTH, rng);
                 if rng.random_bool(0.5) {
                     let place = rng.random_range(0..LENGTH);
                     word[place] = BRACKETS + rng.random_range(0..2 * kinds);
@@ -136,6 +152,10 @@ impl Task for Language {
             Self::Automaton { step } => {
                 let end = question.iter().fold(0, |state, token| step[(token - LETTERS) as usize][state as usize]);
                 return vec![number(end)];
+            }
+            Self::Depth { .. } => {
+                let opening = question.iter().filter(|token| (**token - BRACKETS) % 2 == 0).count();
+                return vec![number((2 * opening - LENGTH) as u32)];
             }
             Self::SameEnds { .. } => question[0] == question[LENGTH - 1],
             Self::Majority { of, over } => count(*of) > count(*over),

@@ -7,7 +7,7 @@ use crate::continual::symbols::{ALPHABET, END, LETTERS, letter};
 use crate::continual::task::Task;
 
 /// Letters of a string.
-const LENGTH: usize = 5;
+const LENGTH: usize = 4;
 
 /// Which letters stay and in which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,20 +16,12 @@ pub enum Order {
     Keep,
     /// Last to first.
     Reverse,
-    /// By case, then by letter.
-    Sort,
     /// The first so many go to the end.
     Rotate(usize),
     /// The first so many.
     First(usize),
     /// The last so many.
     Last(usize),
-    /// Each letter where it occurs first.
-    Dedupe,
-    /// Odd places, then even ones.
-    OddEven,
-    /// Neighbours change places.
-    SwapPairs,
 }
 
 /// What becomes of each letter.
@@ -43,8 +35,6 @@ pub enum Letters {
     SwapCase,
     /// The same place from the alphabet's other end.
     Mirror,
-    /// Upper case.
-    Upper,
 }
 
 /// An order, then a change of letters.
@@ -61,23 +51,9 @@ impl Order {
         match self {
             Self::Keep => {}
             Self::Reverse => word.reverse(),
-            Self::Sort => word.sort_unstable(),
             Self::Rotate(n) => word.rotate_left(n),
             Self::First(n) => word.truncate(n),
             Self::Last(n) => drop(word.drain(..word.len() - n)),
-            Self::Dedupe => {
-                let all = std::mem::take(&mut word);
-                for letter in all {
-                    if !word.contains(&letter) {
-                        word.push(letter);
-                    }
-                }
-            }
-            Self::OddEven => {
-                let (odd, even) = (word.iter().step_by(2), word.iter().skip(1).step_by(2));
-                word = odd.chain(even).copied().collect();
-            }
-            Self::SwapPairs => word.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1)),
         }
         word
     }
@@ -91,7 +67,6 @@ impl Letters {
             Self::Rotate(n) => (case, (place + n) % ALPHABET),
             Self::SwapCase => (1 - case, place),
             Self::Mirror => (case, ALPHABET - 1 - place),
-            Self::Upper => (1, place),
         };
         case * ALPHABET + place
     }
@@ -103,13 +78,7 @@ impl Task for Transform {
     }
 
     fn question(&self, rng: &mut StreamRng) -> Vec<u32> {
-        let mut word: Vec<u32> = (0..LENGTH).map(|_| letter(rng.random_range(0..2 * ALPHABET))).collect();
-        if matches!(self.order, Order::Dedupe) {
-            // Letters drawn at random rarely repeat.
-            let (from, to) = (rng.random_range(0..LENGTH), rng.random_range(0..LENGTH));
-            word[to] = word[from];
-        }
-        word
+        (0..LENGTH).map(|_| letter(rng.random_range(0..2 * ALPHABET))).collect()
     }
 
     fn answer(&self, question: &[u32]) -> Vec<u32> {
