@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use dynlora_core::{LoraAdapter, LoraConfig, ModuleShape};
 use grpo_trainer::optimizer::{AdamW, AdamWSettings};
 use krystal_lm::kernels::cpu::Cpu;
@@ -14,9 +14,10 @@ use krystal_math::rng::{Purpose, stream_rng};
 use rand::RngExt;
 
 use super::settings::Settings;
-use super::stream::{base_arithmetic, base_languages, base_transforms};
-use super::symbols::{BASE_TAGS, N_STREAM_TAGS, STREAM_TAGS, VOCABULARY};
+use super::stream::{OldMeaning, Stream, base_arithmetic, base_languages, base_transforms, stream_tags};
+use super::symbols::{BASE_TAGS, STREAM_TAGS, VOCABULARY};
 use super::task::{Example, Task, draw, draw_distinct, token_batch};
+use super::tasks::{Order, Transform};
 
 /// Problems of a step that trains all weights.
 const BATCH: usize = 64;
@@ -27,7 +28,7 @@ const BETA2: f64 = 0.99;
 /// Base of the rotary embedding: sequences have at most ten tokens.
 const ROPE_THETA: f64 = 100.0;
 /// Changes when the training of the base model does, so that no folder of an older one is read.
-const VERSION: u32 = 3;
+const VERSION: u32 = 5;
 
 /// A loss and its gradient, `A (r, d_in)` then `B (d_out, r)` of each module in the adapter's order.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +57,7 @@ impl Base {
             "{VERSION} {BATCH} {LEARNING_RATE} {} {} {config:?} {:?}",
             settings.base_steps,
             settings.base_seed,
-            base_tasks()
+            named_tasks()
         );
         let folder = cache.join(format!("krystal-continual-{:016x}", fnv(recipe.as_bytes())));
         if !folder.join("model.safetensors").exists() {
@@ -210,11 +211,25 @@ fn base_tasks() -> Vec<Box<dyn Task>> {
     tasks
 }
 
-/// Trains all weights on a mixture of the base tasks. The streams' tags are further names of
-/// tasks spread over all of them.
+/// The tasks of the base model under their own tags, and some again under those of the streams.
+fn named_tasks() -> Vec<(Box<dyn Task>, u32)> {
+    let own = base_tasks().into_iter().zip(BASE_TAGS..);
+    let others = stream_tags().into_iter().map(|old| match old {
+        OldMeaning::Order(task) => Box::new(task) as Box<dyn Task>,
+        OldMeaning::Language(task) => Box::new(task),
+        OldMeaning::Arithmetic(task) => Box::new(task),
+    });
+    // Letters in reverse order are learned last, for each place is as far from its source as no other: three times as often.
+    let reversed = |task: &Transform| task.order == Order::Reverse;
+    let again = base_transforms().into_iter().zip(BASE_TAGS..).filter(|(task, _)| reversed(task));
+    let again = again.map(|(task, tag)| (Box::new(task) as Box<dyn Task>, tag));
+    let twice: Vec<_> = again.clone().chain(again).collect();
+    own.chain(others.zip(STREAM_TAGS..)).chain(twice).collect()
+}
+
+/// Trains all weights on a mixture of the base tasks.
 fn train(config: &ModelConfig, settings: &Settings) -> Vec<Tensor> {
-    let tasks = base_tasks();
-    assert!(BASE_TAGS as usize + tasks.len() <= VOCABULARY, "every task of the base model needs a tag");
+    let names = named_tasks();
     let mut tensors = initial_tensors(config, settings.base_seed);
     let mut adamw =
         AdamW::new(AdamWSettings { beta2: BETA2, ..AdamWSettings::default() }, tensors.iter().map(|t| t.values.len()));
@@ -222,12 +237,8 @@ fn train(config: &ModelConfig, settings: &Settings) -> Vec<Tensor> {
         let mut rng = stream_rng(settings.base_seed, Purpose::Demonstration, 0, step as u64);
         let examples: Vec<Example> = (0..BATCH)
             .map(|_| {
-                let name = rng.random_range(0..tasks.len() + N_STREAM_TAGS as usize);
-                let (task, tag) = match name.checked_sub(tasks.len()) {
-                    Some(other) => (other * tasks.len() / N_STREAM_TAGS as usize, STREAM_TAGS + other as u32),
-                    None => (name, BASE_TAGS + name as u32),
-                };
-                draw(tasks[task].as_ref(), Some(tag), &mut rng)
+                let (task, tag) = &names[rng.random_range(0..names.len())];
+                draw(task.as_ref(), Some(*tag), &mut rng)
             })
             .collect();
         let decoder = decoder_from(config.clone(), &tensors).expect("tensors of the configuration");
@@ -254,21 +265,24 @@ fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Mean cosine between the gradients of different tasks at the adapter's start.
+/// Mean cosine between the gradients of the tasks of a stream's different tests at the adapter's start, where `B = 0` and so
+/// only `B` has one; `None` where there are fewer than two tasks.
 ///
 /// # Errors
-/// If there are fewer than two.
-pub fn mean_cosine(gradients: &[LoraGradient]) -> anyhow::Result<f64> {
-    ensure!(gradients.len() > 1, "expected gradients of at least two tasks, got {}", gradients.len());
+/// Never for a rank above 0.
+pub fn conflict(base: &Base, stream: &Stream) -> anyhow::Result<Option<f64>> {
+    let weights = base.publish(&base.adapter(8, 0)?);
+    let gradients: Vec<LoraGradient> =
+        stream.tests.iter().map(|test| base.gradient(&weights, &test.examples)).collect();
     let dot = |a: &LoraGradient, b: &LoraGradient| -> f64 {
         let pairs = a.tensors.iter().flatten().zip(b.tensors.iter().flatten());
         pairs.map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
     };
     let mut cosines = Vec::new();
     for (i, a) in gradients.iter().enumerate() {
-        for b in &gradients[..i] {
+        for b in gradients[..i].iter().filter(|b| *b != a) {
             cosines.push(dot(a, b) / (dot(a, a) * dot(b, b)).sqrt());
         }
     }
-    Ok(cosines.iter().sum::<f64>() / cosines.len() as f64)
+    Ok((!cosines.is_empty()).then(|| cosines.iter().sum::<f64>() / cosines.len() as f64))
 }

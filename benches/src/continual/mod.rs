@@ -5,15 +5,18 @@
 pub mod base_model;
 pub mod learner;
 mod learners;
+pub mod metrics;
 pub mod run;
 pub mod settings;
 pub mod stream;
 pub mod symbols;
 pub mod task;
 pub mod tasks;
+pub mod tuning;
 
-pub use base_model::{Base, LoraGradient, mean_cosine};
+pub use base_model::{Base, LoraGradient, conflict};
 pub use learner::{Factors, Learner, Method, PhaseData, Protocol, Setup, all_examples, methods};
+pub use metrics::{Metrics, interval, mean};
 pub use run::{Job, Point, Record, run, run_all};
 pub use settings::Settings;
 pub use stream::{AgentBatch, Phase, Stream, StreamKind, Test};

@@ -58,9 +58,9 @@ impl Settings {
     /// Steps of a phase.
     pub fn steps(&self, kind: StreamKind) -> usize {
         let steps = match kind {
-            StreamKind::Arith | StreamKind::Formal => 80.0,
+            StreamKind::Arith | StreamKind::Strings => 80.0,
+            StreamKind::Formal => 100.0,
             StreamKind::Recall => 60.0,
-            StreamKind::Strings => 80.0,
             StreamKind::Recurring => 30.0,
             StreamKind::Agents => 200.0,
         };
@@ -75,6 +75,15 @@ impl Settings {
             StreamKind::Strings | StreamKind::Recurring => 16,
             StreamKind::Agents => 8,
         }
+    }
+
+    /// A run of seconds, to see that it works.
+    pub fn shorten(&mut self) {
+        self.base_steps = 300;
+        self.phases = 3;
+        self.test = 16;
+        self.agents = 4;
+        self.length = 0.25;
     }
 
     /// Takes one `key=value`.

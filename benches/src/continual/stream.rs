@@ -5,7 +5,7 @@ use krystal_math::rng::{Purpose, StreamRng, stream_rng};
 use rand::RngExt;
 
 use super::settings::Settings;
-use super::symbols::{N_STREAM_TAGS, STREAM_TAGS};
+use super::symbols::STREAM_TAGS;
 use super::task::{Example, Task, draw, draw_distinct, token_batch};
 use super::tasks::{Arithmetic, Language, Letters, MODULUS, Order, Recall, Transform};
 
@@ -117,32 +117,35 @@ impl Stream {
         let steps = settings.steps(kind);
         let n_phases = settings.phases;
         let mut agents = Agents { count: 1, adversaries: 0 };
-        let mut tags = shuffled((STREAM_TAGS..STREAM_TAGS + N_STREAM_TAGS).collect(), &mut rng);
-        let tagged = |task: Box<dyn Task>, tags: &mut Vec<u32>| Source { task, tag: tags.pop() };
+        let by_order = |task: &Transform| {
+            let known = Transform { order: task.order, letters: Letters::Keep };
+            tags_of(|old| *old == OldMeaning::Order(known)).first().copied()
+        };
+        let transformed = |t: Transform| Source { tag: by_order(&t), task: Box::new(t) };
         let sources: Vec<Source> = match kind {
             StreamKind::Arith => {
-                arithmetic(n_phases, &mut rng).into_iter().map(|t| tagged(Box::new(t), &mut tags)).collect()
+                let tags = shuffled(tags_of(|old| matches!(old, OldMeaning::Arithmetic(_))), &mut rng);
+                let tasks = arithmetic(n_phases, &mut rng).into_iter().zip(tags);
+                tasks.map(|(t, tag)| Source { task: Box::new(t), tag: Some(tag) }).collect()
             }
             StreamKind::Formal => {
-                languages(n_phases, &mut rng).into_iter().map(|t| tagged(Box::new(t), &mut tags)).collect()
+                let tags = shuffled(tags_of(|old| matches!(old, OldMeaning::Language(_))), &mut rng);
+                let tasks = languages(n_phases, &mut rng).into_iter().zip(tags);
+                tasks.map(|(t, tag)| Source { task: Box::new(t), tag: Some(tag) }).collect()
             }
             StreamKind::Recall => {
                 (0..n_phases).map(|_| Source { task: Box::new(Recall::draw(&mut rng)), tag: None }).collect()
             }
-            StreamKind::Strings => {
-                transforms(n_phases, &mut rng).into_iter().map(|t| tagged(Box::new(t), &mut tags)).collect()
-            }
-            StreamKind::Recurring => {
-                transforms(4, &mut rng).into_iter().map(|t| tagged(Box::new(t), &mut tags)).collect()
-            }
+            StreamKind::Strings => transforms(n_phases, &mut rng).into_iter().map(transformed).collect(),
+            StreamKind::Recurring => transforms(4, &mut rng).into_iter().map(transformed).collect(),
             StreamKind::Agents => {
                 agents = Agents { count: settings.agents, adversaries: (seed % 4) as usize };
-                let (shared, private) = (tags.pop(), tags.pop());
-                let rules = transforms(2, &mut rng);
-                let mut sources: Vec<Source> =
-                    rules.into_iter().map(|t| Source { task: Box::new(t), tag: shared }).collect();
-                sources
-                    .extend((0..agents.count).map(|_| Source { task: Box::new(Recall::draw(&mut rng)), tag: private }));
+                let private = tags_of(|old| matches!(old, OldMeaning::Language(_))).first().copied();
+                let mut sources: Vec<Source> = transforms(2, &mut rng).into_iter().map(transformed).collect();
+                // The adversaries answer the shared rule's questions by another rule.
+                sources[1].tag = sources[0].tag;
+                let tables = (0..agents.count).map(|_| Source { task: Box::new(Recall::draw(&mut rng)), tag: private });
+                sources.extend(tables);
                 sources
             }
         };
@@ -233,6 +236,30 @@ fn shuffled<T>(mut values: Vec<T>, rng: &mut StreamRng) -> Vec<T> {
     values
 }
 
+/// What a tag of the streams means to the base model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OldMeaning {
+    /// An order of the letters, which stay what they are.
+    Order(Transform),
+    /// A language.
+    Language(Language),
+    /// An operation.
+    Arithmetic(Arithmetic),
+}
+
+/// What each tag of the streams means to the base model: a stream gives it a new meaning of the same family. A transform's
+/// tag keeps its order and gets a change of letters, which the base model knows too, but under other tags.
+pub fn stream_tags() -> Vec<OldMeaning> {
+    let orders = ORDERS.map(|order| OldMeaning::Order(Transform { order, letters: Letters::Keep }));
+    let languages = base_languages().into_iter().take(5).map(OldMeaning::Language);
+    let operations = base_arithmetic().into_iter().take(5).map(OldMeaning::Arithmetic);
+    orders.into_iter().chain(languages).chain(operations).collect()
+}
+
+fn tags_of(wanted: impl Fn(&OldMeaning) -> bool) -> Vec<u32> {
+    (STREAM_TAGS..).zip(stream_tags()).filter(|(_, old)| wanted(old)).map(|(tag, _)| tag).collect()
+}
+
 /// Operations that the base model was not trained on.
 fn arithmetic(count: usize, rng: &mut StreamRng) -> Vec<Arithmetic> {
     let known = base_arithmetic();
@@ -252,7 +279,7 @@ fn arithmetic(count: usize, rng: &mut StreamRng) -> Vec<Arithmetic> {
 fn languages(count: usize, rng: &mut StreamRng) -> Vec<Language> {
     let first = rng.random_range(0..3);
     let pool = vec![
-        Language::Count { from: 0, of: rng.random_range(0..2), alphabet: 2, modulus: 2 },
+        Language::Count { from: 0, of: rng.random_range(0..3), alphabet: 3, modulus: 2 },
         Language::Dyck { kinds: 1 },
         Language::Dyck { kinds: 2 },
         Language::Equal { first, second: first + 1 },

@@ -19,12 +19,10 @@ pub const BRACKETS: u32 = 36;
 /// Tags of the streams' tasks. While the base model is trained each is another name of one of its tasks: a stream gives it
 /// a new meaning.
 pub const STREAM_TAGS: u32 = 40;
-/// How many of them there are.
-pub const N_STREAM_TAGS: u32 = 16;
 /// Tags of the tasks the base model is trained on.
 pub const BASE_TAGS: u32 = 56;
 /// Tokens.
-pub const VOCABULARY: usize = 104;
+pub const VOCABULARY: usize = 100;
 
 /// The lower- or upper-case letter at `index` (0 to 15).
 pub fn letter(index: u32) -> u32 {
