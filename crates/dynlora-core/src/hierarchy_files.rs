@@ -473,7 +473,7 @@ impl States<'_> {
         if values.len() != names.numbers.len() {
             let what = format!("{prefix}#numbers");
             let (expected, found) = (format!("{} numbers", names.numbers.len()), values.len().to_string());
-            return Err(Error::State { what, expected, found });
+            return Err(Error::State { entry: what, expected, found });
         }
         Ok(LayerState { tensors, numbers: names.numbers.iter().cloned().zip(values).collect() })
     }

@@ -77,7 +77,7 @@ pub use dynamic_layer::DynamicLoraLayer;
 pub use guide::{ProjectRow, StepGuide};
 pub use layer_config::{
     DecayMode, DensityMode, EntropyMode, Granularity, LayerConfig, Mechanisms, OptimizerKind, effective_rank,
-pub use snapshot::{AgentFactors, FusedFactors, Snapshot, SnapshotId};
+};
 
 // What moves between layers, and how.
 mod circuit;

@@ -200,7 +200,7 @@ impl MigrationCoordinator {
                 pairs.iter().map(|(from, to)| format!("{from} to {to}")).collect::<Vec<_>>().join(", ")
             };
             let (expected, found) = (names(&self.state), names(&state));
-            return Err(Error::State { what: "migration channels".into(), expected, found });
+            return Err(Error::state("migration channels", expected, found));
         }
         self.state = state;
         Ok(())
