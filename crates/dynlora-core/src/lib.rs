@@ -83,7 +83,11 @@ pub use layer_config::{
 mod circuit;
 mod migration;
 
-pub use circuit::{Circuit, CircuitNode, CircuitScores, PatternId};
+pub use circuit::{
+    Circuit, CircuitCandidate, CircuitDetector, CircuitDetectorConfig, CircuitDetectorState, CircuitModule,
+    CircuitNode, CircuitScores, CircuitSource, LAGS, PatternId, SIGNATURE_BITS, Signature, TrajectoryCache,
+    TrajectoryCacheConfig, autocorrelation,
+};
 pub use migration::{
     Alignment, ChannelStatistics, EMERGENCY_SPACING, Enqueued, Handoff, LayerAccess, LayerAddress, MigrationAction,
     MigrationChannel, MigrationConfig, MigrationCoordinator, MigrationEvent, MigrationLog, MigrationMode,

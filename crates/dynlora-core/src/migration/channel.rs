@@ -40,14 +40,34 @@ impl MigrationRequest {
         Self { circuit, vertical: 0.0, signal: MigrationSignal::Normal, criticality: None }
     }
 
+    /// What is no number counts as nothing; it would not survive a file either.
+    pub(super) fn make_finite(&mut self) {
+        let finite = |x: &mut f64| *x = if x.is_finite() { *x } else { 0.0 };
+        let scores = &mut self.circuit.scores;
+        finite(&mut scores.gradient_autocorrelation);
+        finite(&mut scores.usage_autocorrelation);
+        finite(&mut scores.autocorrelation);
+        finite(&mut scores.usage_rank);
+        finite(&mut scores.coherence);
+        finite(&mut self.vertical);
+        self.criticality = self.criticality.filter(|criticality| criticality.is_finite());
+        if !self.circuit.sketch.iter().all(|x| x.is_finite()) {
+            self.circuit.sketch.clear();
+        }
+        for node in &mut self.circuit.nodes {
+            node.activation = if node.activation.is_finite() { node.activation } else { 0.0 };
+        }
+    }
+
     /// The parts of its pressure.
     pub fn pressure(&self) -> PressureParts {
-        let unit = |x: f64| if x.is_nan() { 0.0 } else { x.clamp(0.0, 1.0) };
+        // `max` and `min` leave no NaN, `clamp` would.
+        let within = |x: f64, low: f64| x.max(low).min(1.0);
         let scores = &self.circuit.scores;
         PressureParts {
-            autocorrelation: unit(scores.autocorrelation),
-            usage_rank: unit(scores.usage_rank),
-            vertical: if self.vertical.is_nan() { 0.0 } else { self.vertical.clamp(-1.0, 1.0) },
+            autocorrelation: within(scores.autocorrelation, 0.0),
+            usage_rank: within(scores.usage_rank, 0.0),
+            vertical: if self.vertical.is_nan() { 0.0 } else { within(self.vertical, -1.0) },
         }
     }
 }

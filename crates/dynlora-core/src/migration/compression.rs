@@ -221,7 +221,7 @@ pub(super) fn free_channel(layer: &dyn LoraLayer, module: usize) -> Option<usize
 
 /// Channels in use that are not moving.
 fn still_channels(layer: &dyn LoraLayer, module: usize) -> Vec<usize> {
-    let factors = &layer.factors()[module];
+    let Some(factors) = layer.factors().get(module) else { return Vec::new() };
     let still = |channel: &usize| !factors.is_free(*channel) && !layer.channel(module, *channel).is_pinned;
     (0..factors.rank).filter(still).collect()
 }

@@ -80,7 +80,8 @@ impl MigrationCoordinator {
     ///
     /// A CONFLICT is a veto (R33). A criticality above the 99th percentile of the last thousand, once there are a hundred,
     /// makes it an emergency, at most one in a hundred ticks (R43).
-    pub fn enqueue(&mut self, tick: u64, request: MigrationRequest) -> Enqueued {
+    pub fn enqueue(&mut self, tick: u64, mut request: MigrationRequest) -> Enqueued {
+        request.make_finite();
         let emergency = request.criticality.is_some_and(|criticality| self.is_critical(criticality));
         let level = request.circuit.level;
         let Some(to) = level.slower() else { return Enqueued::Nowhere };
@@ -194,7 +195,11 @@ impl MigrationCoordinator {
         let levels = |state: &MigrationState| -> Vec<(Level, Level)> {
             state.channels.iter().map(|channel| (channel.from, channel.to)).collect()
         };
-        if levels(&state) != levels(&self.state) {
+        let sound = |channel: &MigrationChannel| match &channel.active {
+            Some(Active::Shared(shared)) => !shared.seqs.is_empty() && shared.done < shared.proposal.channels.len(),
+            _ => true,
+        };
+        if levels(&state) != levels(&self.state) || !state.channels.iter().all(sound) {
             let names = |state: &MigrationState| {
                 let pairs = levels(state);
                 pairs.iter().map(|(from, to)| format!("{from} to {to}")).collect::<Vec<_>>().join(", ")

@@ -48,8 +48,8 @@ impl Scheduler<'_> {
                 Some(Active::Handoff { seq, handoff, unit_cost, jump, truncation }) => {
                     self.hand_off(channel, seq, handoff, unit_cost, jump, truncation)
                 }
-                Some(Active::Exchange { seq, fast, module, channel: at, cost: _, paid }) => {
-                    self.save_for_exchange(channel, seq, fast, module, at, paid)
+                Some(Active::Exchange { seq, fast, module, channel: at, cost, paid }) => {
+                    self.save_for_exchange(channel, seq, fast, (module, at), (cost, paid))
                 }
                 Some(Active::Shared(shared)) => self.share(channel, shared),
                 None => break,
@@ -189,9 +189,8 @@ impl Scheduler<'_> {
         channel: &mut MigrationChannel,
         seq: u64,
         fast: LayerAddress,
-        module: usize,
-        at: usize,
-        paid: f64,
+        (module, at): (usize, usize),
+        (cost, paid): (f64, f64),
     ) -> Progress {
         let node = CircuitNode { module, channel: at, ..CircuitNode::default() };
         let slow = LayerAddress::new(channel.to, Some(fast.agent));
@@ -201,9 +200,13 @@ impl Scheduler<'_> {
             self.leave_behind(channel, seq, &node, None);
             return Progress::Finished;
         };
-        // Anew: the channel trains while tokens are saved for it.
-        let cost = self.unit_cost(fast, slow, &source);
-        let paid = paid + channel.bucket.spend(cost - paid, emergency);
+        let mut paid = paid + channel.bucket.spend(cost - paid, emergency);
+        let mut cost = cost;
+        if paid >= cost {
+            // Anew: the channel has trained while tokens were saved for it.
+            cost = self.unit_cost(fast, slow, &source);
+            paid += channel.bucket.spend(cost - paid, emergency);
+        }
         if paid < cost {
             channel.active = Some(Active::Exchange { seq, fast, module, channel: at, cost, paid });
             return Progress::Stalled;
@@ -339,8 +342,9 @@ impl Scheduler<'_> {
             pressure: pending.request.pressure(),
             signal: pending.request.signal,
             reason: pending.reason(),
-            truncation,
-            jump,
+            truncation: if truncation.is_finite() { truncation } else { f64::MAX },
+            // A layer that is no longer finite: a number that survives a file.
+            jump: if jump.is_finite() { jump } else { f64::MAX },
         };
         self.log.push(event, self.config.max_events);
     }

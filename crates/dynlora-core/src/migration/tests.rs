@@ -461,3 +461,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn layers_that_are_not_finite_end_too() {
+    for when_full in [WhenFull::Exchange, WhenFull::Refuse] {
+        let mut layers = PlainLayers::new(3, &[(6, 6)], [2; 5], 1);
+        for level in Level::ALL {
+            layers.fill(level, 2);
+        }
+        layers.get(address(Level::Agent, ALICE)).factors_mut(0).b[3] = f32::NAN;
+        layers.get(address(Level::Context, ALICE)).factors_mut(0).b[3] = f32::INFINITY;
+        let mut coordinator = MigrationCoordinator::new(MigrationConfig { when_full, ..MigrationConfig::default() });
+        for tick in 0..300 {
+            let mut asked = request(Level::ALL[1 + tick as usize % 4], ALICE, &[(0, tick as usize % 2)], f64::NAN);
+            asked.vertical = f64::INFINITY;
+            asked.criticality = Some(f64::NAN);
+            coordinator.enqueue(tick, asked);
+            coordinator.tick(tick, &mut layers, &mut OpenGate);
+        }
+        let text = serde_json::to_string(&coordinator.state()).unwrap();
+        let mut restored = MigrationCoordinator::new(*coordinator.config());
+        restored.restore(serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(restored, coordinator);
+    }
+}
