@@ -93,6 +93,8 @@ pub(crate) struct Moments {
 pub(crate) struct Scratch {
     pub(crate) asked: Vec<f32>,
     pub(crate) wanted: Vec<u8>,
+    /// Changes of a module's rows of `B^T` that are mixed before they are applied.
+    pub(crate) mixed: Vec<f32>,
 }
 
 impl ModuleDynamics {

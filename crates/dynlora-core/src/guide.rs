@@ -6,6 +6,9 @@ use std::fmt;
 /// subtracted.
 pub type ProjectRow<'a> = dyn Fn(usize, usize, &mut [f32]) + Sync + 'a;
 
+/// Turns the changes of all rows of `B^T` of a module `(r, d_out)` together, before they are applied.
+pub type MixRows<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+
 /// Guides a step of a layer. The default changes nothing and costs nothing.
 #[derive(Clone, Copy, Default)]
 pub struct StepGuide<'a> {
@@ -13,6 +16,8 @@ pub struct StepGuide<'a> {
     pub channel_rates: &'a [f32],
     /// Turns the change of each row of `A`, for example out of a subspace that is to be kept.
     pub project_a: Option<&'a ProjectRow<'a>>,
+    /// Mixes the changes of a module's rows of `B^T`, for example so that channels which read alike move less.
+    pub mix_b: Option<&'a MixRows<'a>>,
 }
 
 impl fmt::Debug for StepGuide<'_> {
@@ -20,6 +25,7 @@ impl fmt::Debug for StepGuide<'_> {
         f.debug_struct("StepGuide")
             .field("channel_rates", &self.channel_rates)
             .field("project_a", &self.project_a.map(|_| "fn"))
+            .field("mix_b", &self.mix_b.map(|_| "fn"))
             .finish()
     }
 }

@@ -58,7 +58,7 @@ pub struct SavedHierarchy {
 }
 
 /// The state of one layer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SavedLayer {
     /// Which layer.
     pub owner: LayerOwner,

@@ -74,7 +74,7 @@ mod screening;
 mod update;
 
 pub use dynamic_layer::DynamicLoraLayer;
-pub use guide::{ProjectRow, StepGuide};
+pub use guide::{MixRows, ProjectRow, StepGuide};
 pub use layer_config::{
     DecayMode, DensityMode, EntropyMode, Granularity, LayerConfig, Mechanisms, OptimizerKind, effective_rank,
 };
@@ -94,3 +94,16 @@ pub use migration::{
     MigrationReason, MigrationRequest, MigrationSignal, MigrationState, MigrationTick, OpenGate, PressureParts,
     RoomKind, ShareGate, SharedChannel, SharedProposal, SharingConfig, SharingMode, TokenBucket, WhenFull, split,
 };
+
+// The hierarchy.
+mod directional_inertia;
+mod hierarchy;
+mod hierarchy_config;
+mod regime;
+mod tick;
+
+pub use directional_inertia::{DirectionalConfig, DirectionalInertia};
+pub use hierarchy::{HierarchyRest, HierarchyState, LoraHierarchy};
+pub use hierarchy_config::HierarchyConfig;
+pub use regime::{RegimeConfig, RegimeDetector, RegimeState};
+pub use tick::TickReport;

@@ -89,10 +89,15 @@ impl SnapshotPublisher {
     /// Sets the version of what is published now: that of the saved state a hierarchy goes on from.
     #[must_use]
     pub fn with_version(self, version: u64) -> Self {
+        self.set_version(version);
+        self
+    }
+
+    /// As [`with_version`](Self::with_version), in place.
+    pub(crate) fn set_version(&self, version: u64) {
         let mut snapshot = Snapshot::clone(&self.current.load());
         snapshot.version = version;
         self.current.store(Arc::new(snapshot));
-        self
     }
 
     /// A reader of this publisher.

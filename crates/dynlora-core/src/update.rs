@@ -172,43 +172,33 @@ fn descend_module(
     module.movement = Movement::default();
     // Almost always all channels have seen as many steps.
     let mut biases = (0, [1.0; 2]);
+    if let Some(mix) = shared.guide.mix_b {
+        scratch.mixed.resize(factors.b.len(), 0.0);
+        for channel in 0..factors.rank {
+            let [_, range] = channel_ranges(factors, channel);
+            let asked = &mut scratch.mixed[channel * factors.d_out..][..factors.d_out];
+            ask_row(module, part, shared, channel, true, range, &mut biases, asked);
+        }
+        mix(part.index, &mut scratch.mixed);
+    }
     for channel in 0..factors.rank {
         let record = module.channels[channel];
-        let n_steps = (record.n_steps + 1).min(MAX_STEPS);
-        if biases.0 != n_steps {
-            let bias = |beta: f64| 1.0 - beta.powi(n_steps as i32);
-            biases = (n_steps, [bias(config.beta1), bias(config.beta2)]);
-        }
-        let guided = part.channel_rates.get(channel).copied().map_or(1.0, f64::from);
         let has_credit = record.credit_until > tick;
         let ranges = channel_ranges(factors, channel);
         let mut sums = [RowSums::default(); 2];
         for (is_b, range) in [false, true].into_iter().zip(ranges) {
             let gradient = &part.gradient[range.clone()];
-            let asked = &mut scratch.asked[..gradient.len()];
-            let rate = match is_b {
-                false if record.is_pinned => 0.0,
-                false => part.rate * guided,
-                true => part.rate * guided * config.lora_plus_ratio,
-            };
-            match &mut module.moments {
-                Some(Moments { first, second }) => {
-                    let rates = AdamRates {
-                        strength: shared.step.strength as f32,
-                        one_minus_beta1: (1.0 - config.beta1) as f32,
-                        beta2: config.beta2 as f32,
-                        one_minus_beta2: (1.0 - config.beta2) as f32,
-                        step: (rate / biases.1[0]) as f32,
-                        root: (1.0 / biases.1[1].sqrt()) as f32,
-                        eps: config.adam_eps as f32,
-                    };
-                    ask_adam(gradient, &mut first[range.clone()], &mut second[range.clone()], &rates, asked);
+            let is_mixed = is_b && shared.guide.mix_b.is_some();
+            let asked: &[f32] = if is_mixed {
+                &scratch.mixed[channel * factors.d_out..][..factors.d_out]
+            } else {
+                let asked = &mut scratch.asked[..gradient.len()];
+                ask_row(module, part, shared, channel, is_b, range.clone(), &mut biases, asked);
+                if let (false, false, Some(project)) = (is_b, record.is_pinned, shared.guide.project_a) {
+                    project(part.index, channel, asked);
                 }
-                None => ask_sgd(gradient, (rate * shared.step.strength) as f32, asked),
-            }
-            if let (false, false, Some(project)) = (is_b, record.is_pinned, shared.guide.project_a) {
-                project(part.index, channel, asked);
-            }
+                asked
+            };
             let theta = if is_b { factors.b_row_mut(channel) } else { factors.a_row_mut(channel) };
             let keep = if is_b { part.keep } else { Keep::ALL };
             sums[usize::from(is_b)] = match (&mut module.detail, &mut module.phases) {
@@ -255,7 +245,7 @@ fn descend_module(
         // |db a^T + b da^T|^2; channels count as orthogonal to each other.
         report.change += (b.delta2 * a.value2 + b.value2 * a.delta2 + 2.0 * a.value_delta * b.value_delta).max(0.0);
         let record = &mut module.channels[channel];
-        record.n_steps = if module.moments.is_some() { n_steps } else { 0 };
+        record.n_steps = if module.moments.is_some() { (record.n_steps + 1).min(MAX_STEPS) } else { 0 };
         if module.detail.is_some() {
             record.activity = ((a.activity + b.activity) / per_channel) as f32;
             module.movement.total += a.movement + b.movement;
@@ -277,6 +267,49 @@ fn descend_module(
     }
     debug_assert!(factors.a.iter().chain(&factors.b).all(|x| x.is_finite()), "a step left single precision");
     report
+}
+
+/// The change that the optimiser asks of a channel's row of `A` or of `B^T`. `biases` remembers the last bias corrections.
+#[allow(clippy::too_many_arguments, reason = "one row of a step; a structure would be built for every row")]
+fn ask_row(
+    module: &mut ModuleDynamics,
+    part: &ModulePart<'_>,
+    shared: &StepRates<'_>,
+    channel: usize,
+    is_b: bool,
+    range: std::ops::Range<usize>,
+    biases: &mut (u32, [f64; 2]),
+    asked: &mut [f32],
+) {
+    let config = shared.config;
+    let record = module.channels[channel];
+    let n_steps = (record.n_steps + 1).min(MAX_STEPS);
+    if biases.0 != n_steps {
+        let bias = |beta: f64| 1.0 - beta.powi(n_steps as i32);
+        *biases = (n_steps, [bias(config.beta1), bias(config.beta2)]);
+    }
+    let guided = part.channel_rates.get(channel).copied().map_or(1.0, f64::from);
+    let rate = match is_b {
+        false if record.is_pinned => 0.0,
+        false => part.rate * guided,
+        true => part.rate * guided * config.lora_plus_ratio,
+    };
+    let gradient = &part.gradient[range.clone()];
+    match &mut module.moments {
+        Some(Moments { first, second }) => {
+            let rates = AdamRates {
+                strength: shared.step.strength as f32,
+                one_minus_beta1: (1.0 - config.beta1) as f32,
+                beta2: config.beta2 as f32,
+                one_minus_beta2: (1.0 - config.beta2) as f32,
+                step: (rate / biases.1[0]) as f32,
+                root: (1.0 / biases.1[1].sqrt()) as f32,
+                eps: config.adam_eps as f32,
+            };
+            ask_adam(gradient, &mut first[range.clone()], &mut second[range], &rates, asked);
+        }
+        None => ask_sgd(gradient, (rate * shared.step.strength) as f32, asked),
+    }
 }
 
 /// Gives a module what it needs to learn: moments, and single parameters' activity.

@@ -185,7 +185,7 @@ impl CircuitDetector {
                 format!("{:?} channels in {} modules", Level::ALL.map(total), modules.len())
             };
             let (expected, found) = (shape(&self.modules), shape(&state.modules));
-            return Err(Error::State { what: "circuit detector".into(), expected, found });
+            return Err(Error::state("circuit detector", expected, found));
         }
         self.state = state;
         Ok(())

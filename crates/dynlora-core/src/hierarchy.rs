@@ -1,0 +1,555 @@
+//! The five layers, and what happens to them each tick.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    AgentId, CircuitDetector, CircuitDetectorState, CircuitModule, CircuitSource, ContentHash, DirectionalInertia,
+    DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HierarchyConfig, LayerAccess, LayerChange, LayerOwner,
+    LayerState, Level, LoraLayer, MigrationCoordinator, MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead,
+    RegimeDetector, RegimeState, Resonance, ResonanceState, SavedHierarchy, SavedLayer, Snapshot, SnapshotPublisher,
+    SnapshotReader, StackGradient, Staleness, effective_rank,
+};
+
+/// Three shared layers, two for each agent, and all that moves them.
+///
+/// Learning is a circle: a [`LoraBackend`](crate::LoraBackend) computes gradients on a snapshot, [`submit`](Self::submit)
+/// takes them in, [`tick`](Self::tick) applies what has come and publishes the next snapshot. Readers take snapshots from
+/// [`reader`](Self::reader) and never wait.
+///
+/// Deterministic: the same gradients in the same ticks lead to the same hashes, whatever the order of submission within a
+/// tick.
+#[derive(Debug)]
+pub struct LoraHierarchy {
+    pub(crate) config: HierarchyConfig,
+    pub(crate) seed: u64,
+    pub(crate) shapes: Arc<[ModuleShape]>,
+    /// By level and module.
+    pub(crate) ranks: [Vec<usize>; 5],
+    pub(crate) layers: Layers,
+    pub(crate) resonance: Box<dyn Resonance>,
+    pub(crate) directional: DirectionalInertia,
+    pub(crate) regime: RegimeDetector,
+    pub(crate) detector: CircuitDetector,
+    pub(crate) source: Option<Box<dyn CircuitSource>>,
+    pub(crate) migration: MigrationCoordinator,
+    pub(crate) publisher: SnapshotPublisher,
+    pub(crate) provenance: ProvenanceChain,
+    pub(crate) health: HealthMonitor,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) gradients: GradientVitals,
+    pub(crate) tick: u64,
+    /// Agents that came or left since the last publication.
+    pub(crate) arrived: BTreeSet<AgentId>,
+    pub(crate) departed: BTreeSet<AgentId>,
+    /// Layers that were written to since the last publication.
+    pub(crate) touched: BTreeSet<LayerOwner>,
+    /// Digests of what was applied since.
+    pub(crate) applied: Vec<ContentHash>,
+    pub(crate) moves: u64,
+    /// Mixing of rows of `B^T` by layer and module, looked at every few ticks.
+    pub(crate) mixing: BTreeMap<LayerOwner, Vec<Vec<f32>>>,
+}
+
+/// A gradient that waits for the tick.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) gradient: StackGradient,
+    pub(crate) weight: f64,
+}
+
+/// The layers by owner.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    pub(crate) shared: Vec<Box<dyn LoraLayer>>,
+    pub(crate) private: BTreeMap<AgentId, [Box<dyn LoraLayer>; 2]>,
+}
+
+impl Layers {
+    pub(crate) fn get(&self, level: Level, agent: AgentId) -> Option<&dyn LoraLayer> {
+        match level.is_shared() {
+            true => self.shared.get(level.index()).map(|layer| &**layer),
+            false => self.private.get(&agent).map(|layers| &*layers[level.index() - 3]),
+        }
+    }
+
+    pub(crate) fn owners(&self) -> Vec<LayerOwner> {
+        let shared = Level::SHARED.map(|level| LayerOwner { level, agent: AgentId::default() });
+        let private =
+            self.private.keys().flat_map(|agent| Level::PRIVATE.map(|level| LayerOwner { level, agent: *agent }));
+        shared.into_iter().chain(private).collect()
+    }
+}
+
+impl LayerAccess for Layers {
+    fn agents(&self) -> Vec<AgentId> {
+        self.private.keys().copied().collect()
+    }
+
+    fn layer(&mut self, level: Level, agent: AgentId) -> Option<&mut (dyn LoraLayer + 'static)> {
+        match level.is_shared() {
+            true => self.shared.get_mut(level.index()).map(|layer| &mut **layer),
+            false => self.private.get_mut(&agent).map(|layers| &mut *layers[level.index() - 3]),
+        }
+    }
+}
+
+/// All there is to go on with a hierarchy, as plain data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HierarchyState {
+    /// Every layer, shared ones first.
+    pub layers: Vec<SavedLayer>,
+    /// Named tensors and numbers of the hierarchy itself.
+    pub own: LayerState,
+    /// Everything else.
+    pub rest: HierarchyRest,
+}
+
+/// The part of a [`HierarchyState`] that is neither tensor nor number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HierarchyRest {
+    seed: u64,
+    tick: u64,
+    version: u64,
+    agents: Vec<AgentId>,
+    resonance: Vec<(String, f64)>,
+    migration: MigrationState,
+    circuits: CircuitDetectorState,
+    regime: RegimeState,
+    gradients: GradientVitals,
+    provenance: ProvenanceHead,
+}
+
+impl LoraHierarchy {
+    /// A hierarchy without agents that adds nothing to the base model.
+    ///
+    /// `base` names the content of the base model and goes into every snapshot's id.
+    ///
+    /// # Errors
+    /// [`Error::Field`] for a wrong setting, [`Error::UnknownTarget`] and [`Error::NothingTargeted`] for wrong targets.
+    pub fn new(
+        config: HierarchyConfig,
+        shapes: &[ModuleShape],
+        base: ContentHash,
+        seed: u64,
+        resonance: Box<dyn Resonance>,
+    ) -> Result<Self, Error> {
+        config.validate()?;
+        let chosen = config.target_modules.select_all(shapes)?;
+        let shapes: Arc<[ModuleShape]> = chosen.into_iter().map(|i| shapes[i].clone()).collect();
+        let ranks = config.ranks.map(|rank| {
+            let of = |shape: &ModuleShape| effective_rank(rank, shape.d_in, shape.d_out).0;
+            shapes.iter().map(of).collect::<Vec<usize>>()
+        });
+        let mut shared: Vec<Box<dyn LoraLayer>> = Vec::with_capacity(3);
+        for level in Level::SHARED {
+            let layer_config = config.layer_config(level);
+            let layer =
+                DynamicLoraLayer::new(level, AgentId::default(), &shapes, &ranks[level.index()], seed, layer_config)?;
+            shared.push(Box::new(layer));
+        }
+        let described = serde_json::to_value(&config)
+            .map_err(|error| Error::field("config", "settings that JSON can say", error))?;
+        let factors = [shared[0].factors(), shared[1].factors(), shared[2].factors()];
+        let publisher = SnapshotPublisher::new(base, &described, Arc::clone(&shapes), factors)?;
+        let modules = shapes.iter().enumerate().map(|(i, shape)| CircuitModule {
+            d_in: shape.d_in,
+            d_out: shape.d_out,
+            ranks: Level::ALL.map(|level| ranks[level.index()][i]),
+        });
+        let start = ProvenanceHead::genesis(publisher.current().id(), 0);
+        Ok(Self {
+            detector: CircuitDetector::new(config.circuits, modules.collect()),
+            directional: DirectionalInertia::new(config.directional.clone(), &shapes, seed),
+            regime: RegimeDetector::new(config.regime.clone()),
+            migration: MigrationCoordinator::new(config.migration),
+            health: HealthMonitor::new(config.health_thresholds()),
+            provenance: ProvenanceChain::new(start),
+            config,
+            seed,
+            shapes,
+            ranks,
+            layers: Layers { shared, private: BTreeMap::new() },
+            resonance,
+            source: None,
+            publisher,
+            pending: Vec::new(),
+            gradients: GradientVitals::default(),
+            tick: 0,
+            arrived: BTreeSet::new(),
+            departed: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            applied: Vec::new(),
+            moves: 0,
+            mixing: BTreeMap::new(),
+        })
+    }
+
+    /// Takes circuits from `source` as well as from the detector.
+    #[must_use]
+    pub fn with_source(mut self, source: Box<dyn CircuitSource>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Gives an agent layers of its own; nothing happens if it has them. They are in the next snapshot.
+    ///
+    /// # Errors
+    /// Never for a hierarchy that could be made.
+    pub fn add_agent(&mut self, agent: AgentId) -> Result<(), Error> {
+        if self.layers.private.contains_key(&agent) {
+            return Ok(());
+        }
+        let make = |level: Level| -> Result<Box<dyn LoraLayer>, Error> {
+            let config = self.config.layer_config(level);
+            let ranks = &self.ranks[level.index()];
+            Ok(Box::new(DynamicLoraLayer::new(level, agent, &self.shapes, ranks, self.seed, config)?))
+        };
+        let mut layers = [make(Level::Agent)?, make(Level::Context)?];
+        layers.iter_mut().for_each(|layer| {
+            layer.advance(self.tick);
+        });
+        self.layers.private.insert(agent, layers);
+        self.arrived.insert(agent);
+        self.departed.remove(&agent);
+        Ok(())
+    }
+
+    /// Removes an agent's layers, from the next snapshot on.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAgent`].
+    pub fn remove_agent(&mut self, agent: AgentId) -> Result<(), Error> {
+        if self.layers.private.remove(&agent).is_none() {
+            return Err(Error::UnknownAgent { agent: agent.0, known: self.layers.private.len() });
+        }
+        self.pending.retain(|pending| pending.gradient.agent != agent);
+        self.detector.forget_agent(agent);
+        self.migration.forget_agent(agent);
+        self.mixing.retain(|owner, _| owner.level.is_shared() || owner.agent != agent);
+        self.touched.retain(|owner| owner.level.is_shared() || owner.agent != agent);
+        if !self.arrived.remove(&agent) {
+            self.departed.insert(agent);
+        }
+        Ok(())
+    }
+
+    /// Puts a layer of another kind in place of one: of the same level, modules and ranks.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAgent`], or [`Error::Layer`] for one of another shape.
+    pub fn replace_layer(&mut self, agent: AgentId, layer: Box<dyn LoraLayer>) -> Result<(), Error> {
+        let level = layer.level();
+        let owner = LayerOwner { level, agent: if level.is_shared() { AgentId::default() } else { agent } };
+        let known = self.layers.private.len();
+        let place = match level.is_shared() {
+            true => &mut self.layers.shared[level.index()],
+            false => match self.layers.private.get_mut(&agent) {
+                Some(layers) => &mut layers[level.index() - 3],
+                None => return Err(Error::UnknownAgent { agent: agent.0, known }),
+            },
+        };
+        let sizes = |layer: &dyn LoraLayer| -> Vec<(usize, usize, usize)> {
+            layer.factors().iter().map(|factors| (factors.rank, factors.d_in, factors.d_out)).collect()
+        };
+        let (expected, found) = (sizes(&**place), sizes(&*layer));
+        if expected != found {
+            let show = |sizes: &[(usize, usize, usize)]| format!("{sizes:?}");
+            let (expected, found) = (show(&expected), show(&found));
+            return Err(Error::Layer { layer: owner.to_string(), what: "(rank, d_in, d_out)", expected, found });
+        }
+        *place = layer;
+        self.touched.insert(owner);
+        Ok(())
+    }
+
+    /// Takes in a gradient for the next tick; several of one agent are averaged.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAgent`], [`Error::Layer`] for one of another shape, [`Error::NotFinite`]: it is counted, and the
+    /// hierarchy stays as it was. A gradient that is merely too old is no error: see the [`Staleness`] returned.
+    pub fn submit(&mut self, gradient: StackGradient) -> Result<Staleness, Error> {
+        if let Err(error) = self.check(&gradient) {
+            self.gradients.malformed += 1;
+            return Err(error);
+        }
+        let current = self.publisher.current().version();
+        let staleness = self.config.staleness.judge(gradient.version, current, &mut self.gradients.staleness);
+        if let Staleness::Accepted { weight, .. } = staleness {
+            self.pending.push(Pending { gradient, weight });
+        }
+        Ok(staleness)
+    }
+
+    fn check(&self, gradient: &StackGradient) -> Result<(), Error> {
+        let agent = gradient.agent;
+        if !self.layers.private.contains_key(&agent) {
+            return Err(Error::UnknownAgent { agent: agent.0, known: self.layers.private.len() });
+        }
+        for level in Level::ALL {
+            let expected = self.layers.get(level, agent).map_or(0, LoraLayer::num_parameters);
+            let found = gradient.level(level).len();
+            if expected != found {
+                let layer = LayerOwner { level, agent }.to_string();
+                let (expected, found) = (expected.to_string(), found.to_string());
+                return Err(Error::Layer { layer, what: "values of a gradient", expected, found });
+            }
+        }
+        if !gradient.is_finite() {
+            return Err(Error::NotFinite { what: format!("the gradient of agent {agent}") });
+        }
+        Ok(())
+    }
+
+    /// Ends the present regime of data, as a jump of the gradient's norm does by itself: what was read in it is protected
+    /// from now on. For callers who know that a task is done.
+    pub fn consolidate(&mut self) {
+        self.regime.begin();
+        self.directional.remember();
+        self.mixing.clear();
+    }
+
+    /// Settings.
+    pub fn config(&self) -> &HierarchyConfig {
+        &self.config
+    }
+
+    /// The adapted modules, in the order of everything here.
+    pub fn shapes(&self) -> &Arc<[ModuleShape]> {
+        &self.shapes
+    }
+
+    /// Ticks passed.
+    pub fn n_ticks(&self) -> u64 {
+        self.tick
+    }
+
+    /// Regimes of data that have ended.
+    pub fn n_regimes(&self) -> u64 {
+        self.directional.n_regimes()
+    }
+
+    /// Agents with layers of their own, in order.
+    pub fn agents(&self) -> impl Iterator<Item = AgentId> + '_ {
+        self.layers.private.keys().copied()
+    }
+
+    /// A layer; `agent` is of no meaning for shared levels.
+    pub fn layer(&self, level: Level, agent: AgentId) -> Option<&dyn LoraLayer> {
+        self.layers.get(level, agent)
+    }
+
+    /// A handle from which any thread reads snapshots.
+    pub fn reader(&self) -> SnapshotReader {
+        self.publisher.reader()
+    }
+
+    /// The snapshot published last.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.publisher.current()
+    }
+
+    /// What resonance has counted.
+    pub fn resonance(&self) -> &dyn Resonance {
+        &*self.resonance
+    }
+
+    /// The queues between layers.
+    pub fn migration(&self) -> &MigrationCoordinator {
+        &self.migration
+    }
+
+    /// Counts of gradients refused.
+    pub fn gradient_vitals(&self) -> GradientVitals {
+        self.gradients
+    }
+
+    /// The provenance chain since the last [`take_provenance`](Self::take_provenance).
+    pub fn provenance(&self) -> &ProvenanceChain {
+        &self.provenance
+    }
+
+    /// Hands over the records so far, to be written.
+    pub fn take_provenance(&mut self) -> Vec<crate::ProvenanceRecord> {
+        self.provenance.take_records()
+    }
+
+    /// Publishes what has changed now, also between ticks: agents that were added, layers that were replaced.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if a layer left the finite numbers: what was published before stays.
+    pub fn publish(&mut self) -> Result<Arc<Snapshot>, Error> {
+        let mut owners: BTreeSet<LayerOwner> = std::mem::take(&mut self.touched);
+        for agent in std::mem::take(&mut self.arrived) {
+            owners.extend(Level::PRIVATE.map(|level| LayerOwner { level, agent }));
+        }
+        for owner in &owners {
+            if let Some(layer) = self.layers.layer(owner.level, owner.agent) {
+                layer.settle();
+                layer.take_dirty();
+            }
+        }
+        let layers = &self.layers;
+        let change = |owner: &LayerOwner| {
+            Some(LayerChange { owner: *owner, factors: layers.get(owner.level, owner.agent)?.factors() })
+        };
+        let changes: Vec<LayerChange<'_>> = owners.iter().filter_map(change).collect();
+        let departed: Vec<AgentId> = self.departed.iter().copied().collect();
+        let published = self.publisher.publish(&changes, &departed);
+        match published {
+            Ok(snapshot) => {
+                self.departed.clear();
+                Ok(snapshot)
+            }
+            Err(error) => {
+                self.touched = owners;
+                Err(error)
+            }
+        }
+    }
+
+    /// All there is to go on with it. Gradients that wait for the next tick are not part of it.
+    pub fn state(&self) -> HierarchyState {
+        let layers =
+            self.layers.owners().into_iter().filter_map(|owner| {
+                Some(SavedLayer { owner, state: self.layers.get(owner.level, owner.agent)?.state() })
+            });
+        let mut own = self.directional.state();
+        let ResonanceState { tensors, numbers, .. } = self.resonance.state();
+        own.tensors.extend(tensors.into_iter().map(|(name, values)| (format!("resonance.{name}"), values)));
+        for (owner, modules) in &self.mixing {
+            for (i, values) in modules.iter().enumerate() {
+                own.tensors.push((format!("mixing.{}.{}.{i}", owner.level, owner.agent), values.clone()));
+            }
+        }
+        HierarchyState {
+            layers: layers.collect(),
+            own,
+            rest: HierarchyRest {
+                seed: self.seed,
+                tick: self.tick,
+                version: self.snapshot().version(),
+                agents: self.agents().collect(),
+                resonance: numbers,
+                migration: self.migration.state(),
+                circuits: self.detector.state(),
+                regime: self.regime.state(),
+                gradients: self.gradients,
+                provenance: self.provenance.head(),
+            },
+        }
+    }
+
+    /// Goes on from a state of a hierarchy of the same configuration and modules, and publishes it.
+    ///
+    /// # Errors
+    /// [`Error::State`] where it is not one; the hierarchy is then to be thrown away.
+    pub fn restore(&mut self, state: &HierarchyState) -> Result<(), Error> {
+        let HierarchyState { layers, own, rest } = state;
+        if rest.seed != self.seed {
+            return Err(Error::state("seed", self.seed, rest.seed));
+        }
+        self.pending.clear();
+        for agent in self.agents().collect::<Vec<_>>() {
+            self.remove_agent(agent)?;
+        }
+        for agent in &rest.agents {
+            self.add_agent(*agent)?;
+        }
+        let owners = self.layers.owners();
+        let found: Vec<LayerOwner> = layers.iter().map(|layer| layer.owner).collect();
+        if owners != found {
+            let show = |owners: &[LayerOwner]| format!("{} layers", owners.len());
+            return Err(Error::state("layers", show(&owners), show(&found)));
+        }
+        for SavedLayer { owner, state } in layers {
+            if let Some(layer) = self.layers.layer(owner.level, owner.agent) {
+                layer.restore(state)?;
+            }
+            self.touched.insert(*owner);
+        }
+        self.directional.restore(own)?;
+        let resonance = own
+            .tensors
+            .iter()
+            .filter_map(|(name, values)| Some((name.strip_prefix("resonance.")?.to_owned(), values.clone())));
+        self.resonance.restore(&ResonanceState::new(resonance.collect(), rest.resonance.clone()))?;
+        self.mixing = self.saved_mixing(own)?;
+        self.migration.restore(rest.migration.clone())?;
+        self.detector.restore(rest.circuits.clone())?;
+        self.regime.restore(rest.regime);
+        self.gradients = rest.gradients;
+        self.tick = rest.tick;
+        self.publish()?;
+        self.publisher.set_version(rest.version);
+        self.provenance = ProvenanceChain::new(rest.provenance);
+        Ok(())
+    }
+
+    fn saved_mixing(&self, own: &LayerState) -> Result<BTreeMap<LayerOwner, Vec<Vec<f32>>>, Error> {
+        let mut mixing: BTreeMap<LayerOwner, Vec<Vec<f32>>> = BTreeMap::new();
+        for (name, values) in &own.tensors {
+            let Some(rest) = name.strip_prefix("mixing.") else { continue };
+            let parts: Vec<&str> = rest.split('.').collect();
+            let parsed = match parts.as_slice() {
+                [level, agent, module] => {
+                    level.parse::<Level>().ok().zip(agent.parse().ok()).zip(module.parse::<usize>().ok())
+                }
+                _ => None,
+            };
+            let Some(((level, agent), module)) = parsed else {
+                return Err(Error::state(name, "a level, an agent and a module", rest));
+            };
+            let expected = self.ranks[level.index()].get(module).map_or(0, |rank| rank * rank);
+            let modules = mixing.entry(LayerOwner { level, agent: AgentId(agent) }).or_default();
+            if values.len() != expected || modules.len() != module {
+                return Err(Error::state(name, format!("{expected} values"), values.len()));
+            }
+            modules.push(values.clone());
+        }
+        Ok(mixing)
+    }
+
+    /// What files hold: see [`SavedHierarchy::save`].
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] as [`publish`](Self::publish).
+    pub fn to_saved(&mut self, base_model: Option<String>) -> Result<SavedHierarchy, Error> {
+        let snapshot = self.publish()?;
+        let HierarchyState { layers, own, rest } = self.state();
+        let rest = serde_json::to_value(rest).map_err(|error| Error::state("rest", "what JSON can say", error))?;
+        Ok(SavedHierarchy {
+            snapshot,
+            layers,
+            own,
+            rest,
+            provenance: self.provenance.head(),
+            base_model,
+            truncations: BTreeMap::new(),
+        })
+    }
+
+    /// The hierarchy that was saved, ready to go on. `resonance` must be of the kind that was used.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`restore`](Self::restore).
+    pub fn from_saved(saved: &SavedHierarchy, resonance: Box<dyn Resonance>) -> Result<Self, Error> {
+        let syntax = |what: &str, error: serde_json::Error| Error::state(what, "what this version writes", error);
+        let config: HierarchyConfig =
+            serde_json::from_str(saved.snapshot.config()).map_err(|error| syntax("config", error))?;
+        let rest: HierarchyRest = serde_json::from_value(saved.rest.clone()).map_err(|error| syntax("rest", error))?;
+        let shapes = saved.snapshot.shapes();
+        let mut hierarchy = Self::new(config, shapes, saved.snapshot.base(), rest.seed, resonance)?;
+        let state = HierarchyState { layers: saved.layers.clone(), own: saved.own.clone(), rest };
+        hierarchy.restore(&state)?;
+        Ok(hierarchy)
+    }
+
+    /// The configuration as JSON, as it goes into snapshot ids.
+    pub fn config_json(&self) -> Value {
+        serde_json::from_str(self.snapshot().config()).unwrap_or(Value::Null)
+    }
+}

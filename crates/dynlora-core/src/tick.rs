@@ -1,0 +1,464 @@
+//! One tick, in the order of R33: collect, horizontal resonance, vertical resonance, update, activity and phases, decay,
+//! homeostasis, detection, migration, publication, health.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::{
+    AgentId, AppliedInput, ChannelVitals, ContentHash, Error, HealthInput, HealthReport, Horizontal, InputKind,
+    LayerAccess, LayerGradient, LayerOwner, LayerStep, LayerVitals, Level, LoraHierarchy, MigrationAction, MigrationEvent,
+    MigrationRequest, MigrationSignal, OpenGate, ProvenanceEntry, ResonanceVitals, ShareGate, SharedProposal, Signal,
+    Snapshot, StackActivity, StepGuide, UpdateReport, Vertical, state_hash,
+};
+
+/// What a tick did.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TickReport {
+    /// Its number, from 1.
+    pub tick: u64,
+    /// Norm of the mean gradient over all layers, before resonance.
+    pub gradient_norm: f64,
+    /// Norm of the change of all factors by updates.
+    pub update_norm: f64,
+    /// What each layer that had a gradient did.
+    pub updates: Vec<(LayerOwner, UpdateReport)>,
+    /// Whether a new regime of data began with it.
+    pub new_regime: bool,
+    /// What horizontal resonance found, by shared level.
+    pub horizontal: Vec<(Level, Horizontal)>,
+    /// What vertical resonance found, by agent.
+    pub vertical: Vec<(AgentId, Vertical)>,
+    /// Parameters (or channels) that became SCREENED and FREE.
+    pub phases: [u64; 2],
+    /// Moves between layers.
+    pub migrations: Vec<MigrationEvent>,
+    /// The snapshot, where this tick published.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// Health, where it was looked at.
+    pub health: Option<HealthReport>,
+}
+
+/// The gradients of one agent in a tick, averaged.
+struct AgentBatch {
+    weight: f64,
+    levels: [Vec<f32>; 5],
+    activity: Option<StackActivity>,
+    sketch: Vec<f32>,
+}
+
+/// Tells migration what resonance found.
+struct Gate<'a> {
+    swarm: Option<f64>,
+    inner: &'a mut dyn ShareGate,
+}
+
+impl ShareGate for Gate<'_> {
+    fn consensus(&mut self, participants: &[AgentId]) -> Option<f64> {
+        self.inner.consensus(participants).or(self.swarm)
+    }
+
+    fn probe(&mut self, agent: AgentId, proposal: &SharedProposal) -> Option<f64> {
+        self.inner.probe(agent, proposal)
+    }
+}
+
+impl LoraHierarchy {
+    /// Applies the gradients that have come, lets time pass and publishes. `learning_rate` is `eta0`, that of a layer without
+    /// inertia at the reference rank.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if a layer left the finite numbers: the snapshot published last keeps serving.
+    pub fn tick(&mut self, learning_rate: f64) -> Result<TickReport, Error> {
+        self.tick_with(learning_rate, &mut OpenGate)
+    }
+
+    /// As [`tick`](Self::tick), asking `gate` before what one agent has learned is shared with others.
+    ///
+    /// # Errors
+    /// As [`tick`](Self::tick).
+    pub fn tick_with(&mut self, learning_rate: f64, gate: &mut dyn ShareGate) -> Result<TickReport, Error> {
+        self.tick += 1;
+        let tick = self.tick;
+        let batches = self.collect();
+        let gradient_norm = mean_norm(&batches);
+        let new_regime = !batches.is_empty() && self.regime.observe(gradient_norm);
+        if new_regime {
+            self.directional.remember();
+            self.mixing.clear();
+        }
+        for batch in batches.values() {
+            if let Some(activity) = &batch.activity {
+                self.directional.observe_pass(activity.modules.iter().map(|module| module.inputs.as_slice()));
+            }
+        }
+
+        // Resonance.
+        let mut aggregates: Vec<(Level, Vec<f32>, Horizontal)> = Vec::with_capacity(3);
+        if !batches.is_empty() {
+            for level in Level::SHARED {
+                let gradients: Vec<(AgentId, &[f32])> =
+                    batches.iter().map(|(agent, batch)| (*agent, batch.levels[level.index()].as_slice())).collect();
+                let mut aggregate = vec![0.0; gradients.first().map_or(0, |(_, values)| values.len())];
+                let found = self.resonance.horizontal(level, &gradients, &mut aggregate);
+                aggregates.push((level, aggregate, found));
+            }
+        }
+        let vertical: Vec<(AgentId, Vertical)> = batches
+            .iter()
+            .map(|(agent, batch)| {
+                let found = match batch.sketch.is_empty() {
+                    true => Vertical::unknown(),
+                    false => self.resonance.vertical(*agent, &batch.sketch),
+                };
+                (*agent, found)
+            })
+            .collect();
+        self.resonance.end_tick();
+
+        // Updates.
+        let mut updates = Vec::new();
+        let mean_weight = batches.values().map(|batch| batch.weight).sum::<f64>() / batches.len().max(1) as f64;
+        let shares = row_shares(&batches);
+        for (level, aggregate, _) in &aggregates {
+            let factor = mean(vertical.iter().map(|(_, v)| f64::from(v.factors[level.index()])));
+            let step = LayerStep { tick, learning_rate, strength: factor * mean_weight, release: false };
+            let usage = self.usage(*level, batches.values());
+            let gradient = LayerGradient { values: aggregate, usage: &usage, shares: &shares };
+            let owner = LayerOwner { level: *level, agent: AgentId::default() };
+            updates.push((owner, self.update(owner, &gradient, &step)));
+        }
+        for ((agent, batch), (_, found)) in batches.iter().zip(&vertical) {
+            // An agent that has long opposed the others keeps what it learns for itself, at full strength (R26).
+            let dissents = aggregates.iter().any(|(_, _, horizontal)| horizontal.dissent.contains(agent));
+            for level in Level::PRIVATE {
+                let factor = f64::from(found.factors[level.index()]);
+                let strength = batch.weight * if dissents { factor.max(1.0) } else { factor };
+                let release = found.signal == Signal::Shift;
+                let step = LayerStep { tick, learning_rate, strength, release };
+                let usage = self.usage(level, std::iter::once(batch));
+                let gradient = LayerGradient { values: &batch.levels[level.index()], usage: &usage, shares: &[1.0] };
+                let owner = LayerOwner { level, agent: *agent };
+                updates.push((owner, self.update(owner, &gradient, &step)));
+            }
+        }
+
+        // Time: phases, decay, homeostasis.
+        let mut phases = [0; 2];
+        for owner in self.layers.owners() {
+            if let Some(layer) = self.layers.layer(owner.level, owner.agent) {
+                let report = layer.advance(tick);
+                phases[0] += report.screened;
+                phases[1] += report.freed;
+            }
+            self.touched.insert(owner);
+        }
+
+        // Circuits and their moves.
+        self.detect(tick, &batches, &vertical);
+        let swarm = aggregates.iter().find(|(level, ..)| *level == Level::Swarm);
+        let mut gate = Gate { swarm: swarm.and_then(|(_, _, found)| found.consensus), inner: gate };
+        self.migration.tick(tick, &mut self.layers, &mut gate);
+        let migrations = self.migration.take_events();
+        self.settle_moves(&migrations);
+
+        let snapshot = match tick.is_multiple_of(self.config.publish_ticks) {
+            true => Some(self.publish_tick()?),
+            false => None,
+        };
+        let health_is_due = self.config.health_ticks > 0 && tick.is_multiple_of(self.config.health_ticks);
+        let health = health_is_due.then(|| self.check_health());
+        let update_norm = updates.iter().map(|(_, report)| report.parameter_change.powi(2)).sum::<f64>().sqrt();
+        Ok(TickReport {
+            tick,
+            gradient_norm,
+            update_norm,
+            updates,
+            new_regime,
+            horizontal: aggregates.into_iter().map(|(level, _, found)| (level, found)).collect(),
+            vertical,
+            phases,
+            migrations,
+            snapshot,
+            health,
+        })
+    }
+
+    /// Sorts what has come by agent and averages what came twice.
+    fn collect(&mut self) -> BTreeMap<AgentId, AgentBatch> {
+        let mut pending = std::mem::take(&mut self.pending);
+        // The order of submission must not matter: by agent, then by content.
+        let digests: Vec<ContentHash> = match self.config.provenance || pending.len() > 1 {
+            true => pending.iter().map(|p| p.gradient.digest()).collect(),
+            false => Vec::new(),
+        };
+        let mut order: Vec<usize> = (0..pending.len()).collect();
+        order.sort_by(|i, j| {
+            let key = |k: usize| (pending[k].gradient.agent, digests.get(k).map(|digest| digest.0));
+            key(*i).cmp(&key(*j))
+        });
+        if self.config.provenance {
+            self.applied.extend(order.iter().map(|i| digests[*i]));
+        }
+        let mut counts: BTreeMap<AgentId, f32> = BTreeMap::new();
+        let mut batches: BTreeMap<AgentId, AgentBatch> = BTreeMap::new();
+        for i in order {
+            let taken = &mut pending[i];
+            let gradient = &mut taken.gradient;
+            *counts.entry(gradient.agent).or_default() += 1.0;
+            match batches.get_mut(&gradient.agent) {
+                None => {
+                    let batch = AgentBatch {
+                        weight: taken.weight,
+                        levels: std::mem::take(&mut gradient.levels),
+                        activity: gradient.activity.take(),
+                        sketch: std::mem::take(&mut gradient.sketch),
+                    };
+                    batches.insert(gradient.agent, batch);
+                }
+                Some(batch) => {
+                    batch.weight += taken.weight;
+                    let pairs = batch.levels.iter_mut().zip(&gradient.levels);
+                    pairs.for_each(|(to, from)| add(to, from));
+                    add(&mut batch.sketch, &gradient.sketch);
+                    if let (Some(to), Some(from)) = (&mut batch.activity, &gradient.activity) {
+                        to.n_rows += from.n_rows;
+                        for (to, from) in to.modules.iter_mut().zip(&from.modules) {
+                            add(&mut to.second_moment, &from.second_moment);
+                            to.inputs.extend(&from.inputs);
+                        }
+                    }
+                }
+            }
+        }
+        for (agent, batch) in &mut batches {
+            let count = counts[agent];
+            if count > 1.0 {
+                batch.weight /= f64::from(count);
+                let all = batch.levels.iter_mut().chain([&mut batch.sketch]);
+                all.flatten().for_each(|value| *value /= count);
+            }
+        }
+        batches
+    }
+
+    fn update(&mut self, owner: LayerOwner, gradient: &LayerGradient<'_>, step: &LayerStep) -> UpdateReport {
+        if self.directional.is_active() {
+            self.look_at(owner, step.tick);
+        }
+        let Some(layer) = self.layers.layer(owner.level, owner.agent) else { return UpdateReport::default() };
+        let Some(mixing) = self.mixing.get(&owner).filter(|_| self.directional.is_active()) else {
+            return layer.update(gradient, step);
+        };
+        let directional = &self.directional;
+        let project = |module: usize, _channel: usize, row: &mut [f32]| directional.damp_row(module, row);
+        let mix = |module: usize, rows: &mut [f32]| apply_mixing(&mixing[module], rows);
+        let guide = StepGuide { project_a: Some(&project), mix_b: Some(&mix), ..StepGuide::default() };
+        layer.update_guided(gradient, step, &guide)
+    }
+
+    /// Looks where the rows of `A` of a layer point, every few ticks.
+    fn look_at(&mut self, owner: LayerOwner, tick: u64) {
+        let is_due = tick.is_multiple_of(self.config.directional.refresh_ticks);
+        if !is_due && self.mixing.contains_key(&owner) {
+            return;
+        }
+        let Some(layer) = self.layers.get(owner.level, owner.agent) else { return };
+        let modules = layer.factors().iter().enumerate();
+        let mixing = modules.map(|(module, factors)| self.directional.mixing(module, factors)).collect();
+        self.mixing.insert(owner, mixing);
+    }
+
+    /// Mean `h^2` of each channel of a level, modules one after another; empty where it was not measured.
+    fn usage<'b>(&self, level: Level, batches: impl Iterator<Item = &'b AgentBatch>) -> Vec<f32> {
+        let mut usage: Vec<f32> = Vec::new();
+        let mut rows = 0.0;
+        for batch in batches {
+            let Some(activity) = &batch.activity else { return Vec::new() };
+            rows += activity.n_rows as f32;
+            let mut seen = Vec::new();
+            for (module, moments) in activity.modules.iter().enumerate() {
+                let total: usize = self.ranks.iter().map(|ranks| ranks[module]).sum();
+                let first: usize = self.ranks[..level.index()].iter().map(|ranks| ranks[module]).sum();
+                if moments.second_moment.len() != total * total {
+                    return Vec::new();
+                }
+                let channels = first..first + self.ranks[level.index()][module];
+                seen.extend(channels.map(|channel| moments.second_moment[channel * (total + 1)]));
+            }
+            if usage.is_empty() {
+                usage = seen;
+            } else {
+                add(&mut usage, &seen);
+            }
+        }
+        if rows > 0.0 {
+            usage.iter_mut().for_each(|value| *value /= rows);
+        }
+        usage
+    }
+
+    fn detect(&mut self, tick: u64, batches: &BTreeMap<AgentId, AgentBatch>, vertical: &[(AgentId, Vertical)]) {
+        for (agent, batch) in batches {
+            self.detector.observe(*agent, batch.activity.as_ref(), &batch.sketch);
+        }
+        self.detector.advance(tick);
+        if let Some(source) = &mut self.source {
+            let candidates = source.candidates(tick);
+            self.detector.adopt(&candidates);
+        }
+        for circuit in self.detector.candidates() {
+            let found = match circuit.agent {
+                Some(agent) => vertical.iter().find(|(other, _)| *other == agent).map(|(_, found)| found),
+                None => vertical.first().map(|(_, found)| found),
+            };
+            let signal = match found.map_or(Signal::Normal, |found| found.signal) {
+                Signal::FastTrack => MigrationSignal::FastTrack,
+                Signal::Conflict => MigrationSignal::Conflict,
+                Signal::Shift => MigrationSignal::Shift,
+                Signal::Normal => MigrationSignal::Normal,
+            };
+            let alignment = found.and_then(|found| found.alignment).unwrap_or(0.0);
+            let request = MigrationRequest { vertical: alignment, signal, ..MigrationRequest::new(circuit) };
+            self.migration.enqueue(tick, request);
+        }
+    }
+
+    /// After moves: whoever watches is told what has arrived, and freed channels look away from what is protected.
+    fn settle_moves(&mut self, events: &[MigrationEvent]) {
+        self.moves += events.len() as u64;
+        let arrived = [MigrationAction::Arrived, MigrationAction::Exchanged, MigrationAction::Shared];
+        for event in events.iter().filter(|event| arrived.contains(&event.action)) {
+            self.detector.consolidated(event.circuit);
+            if let Some(source) = &mut self.source {
+                source.consolidated(event.circuit);
+            }
+        }
+        if events.is_empty() || !self.directional.is_active() {
+            return;
+        }
+        for owner in self.layers.owners().into_iter().filter(|owner| owner.level != Level::Foundation) {
+            let Some(layer) = self.layers.layer(owner.level, owner.agent) else { continue };
+            for module in 0..layer.factors().len() {
+                for channel in 0..layer.factors()[module].rank {
+                    let state = layer.channel(module, channel);
+                    // A channel that was begun anew by a move and has not learned anything yet.
+                    let is_fresh = state.generation > 0 && !state.is_pinned && state.activity == 0.0;
+                    if is_fresh && layer.factors()[module].is_free(channel) {
+                        let mut fresh = layer.copy_channel(module, channel);
+                        self.directional.free_row(module, &mut fresh.a);
+                        layer.put_channel(module, channel, fresh);
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish_tick(&mut self) -> Result<Arc<Snapshot>, Error> {
+        let snapshot = self.publish()?;
+        if self.config.provenance {
+            let gradients = std::mem::take(&mut self.applied);
+            let mut applied = vec![AppliedInput::of(InputKind::Gradients, &gradients)];
+            if self.moves > 0 {
+                let count = ContentHash::of_bytes(&self.moves.to_le_bytes());
+                applied.push(AppliedInput::of(InputKind::Migrations, &[count]));
+            }
+            self.moves = 0;
+            self.provenance.append(ProvenanceEntry {
+                root: snapshot.id(),
+                state: state_hash([]),
+                version: snapshot.version(),
+                tick: self.tick,
+                seed: self.seed,
+                applied,
+            });
+        }
+        Ok(snapshot)
+    }
+
+    /// What health looks at, now.
+    pub fn vitals(&self) -> HealthInput {
+        let layer = |owner: LayerOwner| {
+            let layer = self.layers.get(owner.level, owner.agent)?;
+            Some(LayerVitals {
+                owner,
+                measurement: layer.measure(),
+                effective_inertia: layer.effective_inertia(),
+                time_constant: layer.time_constant(),
+            })
+        };
+        let channel = |to: Level| {
+            let channel = self.migration.channel(to)?;
+            let statistics = channel.statistics();
+            Some(ChannelVitals {
+                from: channel.from(),
+                backlog: channel.backlog() as u64,
+                requests: statistics.requests - statistics.vetoed,
+                rejections: statistics.turned_away + statistics.expired,
+                started: statistics.begun,
+                waited_ticks: statistics.waited_ticks,
+            })
+        };
+        let resonance = self.resonance.statistics();
+        HealthInput {
+            tick: self.tick,
+            layers: self.layers.owners().into_iter().filter_map(layer).collect(),
+            channels: Level::ALL.into_iter().filter_map(channel).collect(),
+            resonance: ResonanceVitals {
+                operations: resonance.operations,
+                fast_tracks: resonance.fast_track,
+                conflicts: resonance.conflict,
+                z_sum: resonance.sum_z,
+                z_count: resonance.pairs,
+            },
+            gradients: self.gradients,
+        }
+    }
+
+    fn check_health(&mut self) -> HealthReport {
+        let input = self.vitals();
+        self.health.check(&input)
+    }
+}
+
+fn add(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut n) = (0.0, 0.0);
+    values.for_each(|value| {
+        sum += value;
+        n += 1.0;
+    });
+    if n > 0.0 { sum / n } else { 1.0 }
+}
+
+/// Root of the mean over agents of the squared norm of all layers' gradients.
+fn mean_norm(batches: &BTreeMap<AgentId, AgentBatch>) -> f64 {
+    let squares = |batch: &AgentBatch| -> f64 {
+        batch.levels.iter().map(|level| level.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>()).sum()
+    };
+    (batches.values().map(squares).sum::<f64>() / batches.len().max(1) as f64).sqrt()
+}
+
+/// Each agent's share of the rows.
+fn row_shares(batches: &BTreeMap<AgentId, AgentBatch>) -> Vec<f64> {
+    let rows = |batch: &AgentBatch| batch.activity.as_ref().map_or(1.0, |activity| activity.n_rows.max(1) as f64);
+    let total: f64 = batches.values().map(rows).sum();
+    batches.values().map(|batch| rows(batch) / total).collect()
+}
+
+/// `rows (r, n) <- matrix (r, r) rows`.
+fn apply_mixing(matrix: &[f32], rows: &mut [f32]) {
+    let r = matrix.len().isqrt().max(1);
+    let n = rows.len() / r;
+    let before = rows.to_vec();
+    for (i, row) in rows.chunks_exact_mut(n.max(1)).enumerate() {
+        row.fill(0.0);
+        for (j, source) in before.chunks_exact(n.max(1)).enumerate() {
+            let weight = matrix[i * r + j];
+            row.iter_mut().zip(source).for_each(|(to, from)| *to += weight * from);
+        }
+    }
+}
