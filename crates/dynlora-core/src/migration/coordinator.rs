@@ -22,7 +22,10 @@ const CRITICAL_QUANTILE: f64 = 0.99;
 
 /// Moves circuits from each layer to the next slower one, within its bandwidth and without changing the function.
 ///
-/// Deterministic: the same requests and layers in the same order move the same numbers. See the [module](super) for how.
+/// Requests wait in the [`MigrationChannel`] of their level, ordered by pressure and age; a [`TokenBucket`](crate::TokenBucket)
+/// meters each channel; circuits move channel by channel and each channel by fractions ([`Handoff`](crate::Handoff)); a slow
+/// layer that is full is decomposed to make room; from private to shared it takes several agents ([`ShareGate`]).
+/// Deterministic: the same requests and layers in the same order move the same numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MigrationCoordinator {
     config: MigrationConfig,
