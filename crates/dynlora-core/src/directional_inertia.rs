@@ -427,8 +427,11 @@ mod tests {
         let mut check = vec![0.0; r * r];
         for i in 0..r {
             for j in 0..r {
-                let h = |k: usize| v.chunks_exact(d).map(move |row| f64::from(dot(row, factors.a_row(k))));
-                let kernel = |a: usize, b: usize| h(a).zip(h(b)).map(|(x, y)| x * y).sum::<f64>() * 1.7 / square;
+                let h = |k: usize| -> Vec<f64> {
+                    v.chunks_exact(d).map(|row| f64::from(dot(row, factors.a_row(k)))).collect()
+                };
+                let kernel =
+                    |a: usize, b: usize| h(a).iter().zip(&h(b)).map(|(x, y)| x * y).sum::<f64>() * 1.7 / square;
                 check[i * r + j] =
                     (0..r).map(|k| f64::from(mixing[i * r + k]) * (kernel(k, j) + f64::from(u8::from(k == j)))).sum();
                 assert!((check[i * r + j] - f64::from(u8::from(i == j))).abs() < 1e-4, "{i} {j}");

@@ -517,7 +517,7 @@ impl LoraHierarchy {
     ///
     /// # Errors
     /// [`Error::NotFinite`] as [`publish`](Self::publish).
-    pub fn to_saved(&mut self, base_model: Option<String>) -> Result<SavedHierarchy, Error> {
+    pub fn save_state(&mut self, base_model: Option<String>) -> Result<SavedHierarchy, Error> {
         let snapshot = self.publish()?;
         let HierarchyState { layers, own, rest } = self.state();
         let rest = serde_json::to_value(rest).map_err(|error| Error::state("rest", "what JSON can say", error))?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::{
     AgentId, AppliedInput, ChannelVitals, ContentHash, Error, HealthInput, HealthReport, Horizontal, InputKind,
-    LayerAccess, LayerGradient, LayerOwner, LayerStep, LayerVitals, Level, LoraHierarchy, MigrationAction, MigrationEvent,
-    MigrationRequest, MigrationSignal, OpenGate, ProvenanceEntry, ResonanceVitals, ShareGate, SharedProposal, Signal,
-    Snapshot, StackActivity, StepGuide, UpdateReport, Vertical, state_hash,
+    LayerAccess, LayerGradient, LayerOwner, LayerStep, LayerVitals, Level, LoraHierarchy, MigrationAction,
+    MigrationEvent, MigrationRequest, MigrationSignal, OpenGate, ProvenanceEntry, ResonanceVitals, ShareGate,
+    SharedProposal, Signal, Snapshot, StackActivity, StepGuide, UpdateReport, Vertical, state_hash,
 };
 
 /// What a tick did.
@@ -327,8 +327,11 @@ impl LoraHierarchy {
     /// After moves: whoever watches is told what has arrived, and freed channels look away from what is protected.
     fn settle_moves(&mut self, events: &[MigrationEvent]) {
         self.moves += events.len() as u64;
-        let arrived = [MigrationAction::Arrived, MigrationAction::Exchanged, MigrationAction::Shared];
-        for event in events.iter().filter(|event| arrived.contains(&event.action)) {
+        let has_arrived = |event: &&MigrationEvent| {
+            use MigrationAction::{Arrived, Exchanged, Shared};
+            matches!(event.action, Arrived { .. } | Exchanged { .. } | Shared { .. })
+        };
+        for event in events.iter().filter(has_arrived) {
             self.detector.consolidated(event.circuit);
             if let Some(source) = &mut self.source {
                 source.consolidated(event.circuit);

@@ -113,7 +113,7 @@ fn a_guide_that_changes_nothing_changes_no_bit_and_one_that_projects_keeps_a_dir
         let mut plain = layer.clone();
         plain.update(&gradient, &step);
         let mut guided = layer.clone();
-        let guide = StepGuide { channel_rates: &[1.0; 6], project_a: Some(&|_, _, _| ()) };
+        let guide = StepGuide { channel_rates: &[1.0; 6], project_a: Some(&|_, _, _| ()), mix_b: None };
         guided.update_guided(&gradient, &step, &guide);
         assert_eq!(guided.state(), plain.state());
 
@@ -126,7 +126,8 @@ fn a_guide_that_changes_nothing_changes_no_bit_and_one_that_projects_keeps_a_dir
         };
         let mut guided = layer.clone();
         guided.config.screened_rate = 1.0;
-        let guide = StepGuide { channel_rates: &[1.0, 1.0, 0.0, 1.0, 1.0, 1.0], project_a: Some(&project) };
+        let guide =
+            StepGuide { channel_rates: &[1.0, 1.0, 0.0, 1.0, 1.0, 1.0], project_a: Some(&project), mix_b: None };
         guided.update_guided(&gradient, &step, &guide);
         for j in 0..3 {
             let moved: Vec<f32> =
