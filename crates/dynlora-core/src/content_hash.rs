@@ -86,20 +86,26 @@ impl ContentHash {
 #[derive(Debug, Clone)]
 pub struct ContentHasher {
     inner: blake3::Hasher,
+    /// What was added and not digested yet, less than [`BLOCK`].
+    block: Vec<u8>,
 }
+
+/// BLAKE3 digests many KiB at once, but only where they begin at a multiple of their number. The lengths between the parts
+/// would put everything off its place: parts are gathered first.
+const BLOCK: usize = 1 << 16;
 
 impl ContentHasher {
     /// A digest of one kind of content; `tag` tells it from all other kinds.
     pub fn new(tag: &str) -> Self {
-        let mut hasher = Self { inner: blake3::Hasher::new() };
+        let mut hasher = Self { inner: blake3::Hasher::new(), block: Vec::new() };
         hasher.text(tag);
         hasher
     }
 
     /// Adds bytes, framed by their number.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.inner.update(&(bytes.len() as u64).to_le_bytes());
-        self.inner.update(bytes);
+        self.add(&(bytes.len() as u64).to_le_bytes());
+        self.add(bytes);
         self
     }
 
@@ -110,7 +116,7 @@ impl ContentHasher {
 
     /// Adds a number: 8 bytes.
     pub fn number(&mut self, number: u64) -> &mut Self {
-        self.inner.update(&number.to_le_bytes());
+        self.add(&number.to_le_bytes());
         self
     }
 
@@ -121,7 +127,7 @@ impl ContentHasher {
         }
         self.number(size_of_val(values) as u64);
         for value in values {
-            self.inner.update(&value.to_le_bytes());
+            self.add(&value.to_le_bytes());
         }
         self
     }
@@ -130,20 +136,32 @@ impl ContentHasher {
     pub fn doubles(&mut self, values: &[f64]) -> &mut Self {
         self.number(size_of_val(values) as u64);
         for value in values {
-            self.inner.update(&value.to_le_bytes());
+            self.add(&value.to_le_bytes());
         }
         self
     }
 
     /// Adds another digest: 32 bytes.
     pub fn digest(&mut self, digest: ContentHash) -> &mut Self {
-        self.inner.update(&digest.0);
+        self.add(&digest.0);
         self
+    }
+
+    fn add(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK - self.block.len()));
+            self.block.extend_from_slice(now);
+            if self.block.len() == BLOCK {
+                self.inner.update(&self.block);
+                self.block.clear();
+            }
+            bytes = later;
+        }
     }
 
     /// The digest of all that was added.
     pub fn finish(&self) -> ContentHash {
-        ContentHash(*self.inner.finalize().as_bytes())
+        ContentHash(*self.inner.clone().update(&self.block).finalize().as_bytes())
     }
 }
 
@@ -216,6 +234,17 @@ mod tests {
         bytes.extend(0.1_f64.to_le_bytes());
         let framed = ContentHasher::new("tag").number(7).floats(&[1.5, -0.0]).doubles(&[0.1]).finish();
         assert_eq!(framed, ContentHash::of_bytes(&bytes));
+        // Long parts as well, whatever they begin at.
+        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK - 40, 5 * BLOCK + 7] {
+            let long: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            let mut framed = [&3_u64.to_le_bytes()[..], b"tag"].concat();
+            for _ in 0..2 {
+                framed.extend((length as u64).to_le_bytes());
+                framed.extend(&long);
+            }
+            let digest = ContentHasher::new("tag").bytes(&long).bytes(&long).finish();
+            assert_eq!(digest, ContentHash::of_bytes(&framed), "{length}");
+        }
         // Parts cannot trade bytes.
         let apart = |a: &str, b: &str| ContentHasher::new("x").text(a).text(b).finish();
         assert_ne!(apart("ab", "c"), apart("a", "bc"));
