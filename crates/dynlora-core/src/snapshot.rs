@@ -78,8 +78,12 @@ impl LayerSlot {
                 Some(slot) => slot.leaves[module],
                 None => {
                     is_new = true;
-                    check(owner, shape, pair)?;
-                    leaf(owner.level, shape, pair)
+                    check(shape, pair)?;
+                    let (digest, is_finite) = leaf(owner.level, shape, pair);
+                    if !is_finite {
+                        return Err(Error::NotFinite { what: format!("module `{}` of {owner}", shape.name) });
+                    }
+                    digest
                 }
             });
         }
@@ -94,7 +98,7 @@ impl LayerSlot {
 
     fn is_whole(&self, level: Level, shapes: &[ModuleShape]) -> bool {
         let same = |((shape, pair), known): ((&ModuleShape, &Arc<ModuleFactors>), &ContentHash)| {
-            leaf(level, shape, pair) == *known
+            leaf(level, shape, pair).0 == *known
         };
         shapes.iter().zip(&self.factors).zip(&self.leaves).all(same) && layer_node(level, &self.leaves) == self.node
     }
@@ -118,7 +122,7 @@ impl std::fmt::Display for LayerOwner {
     }
 }
 
-fn check(owner: LayerOwner, shape: &ModuleShape, pair: &ModuleFactors) -> Result<(), Error> {
+fn check(shape: &ModuleShape, pair: &ModuleFactors) -> Result<(), Error> {
     let wrong = |what, expected: String, found: String| Error::module(&shape.name, what, expected, found);
     if (pair.d_in, pair.d_out) != (shape.d_in, shape.d_out) {
         let widths = |d_in, d_out| format!("{d_in} to {d_out}");
@@ -130,19 +134,16 @@ fn check(owner: LayerOwner, shape: &ModuleShape, pair: &ModuleFactors) -> Result
     if pair.rank.checked_mul(pair.d_out) != Some(pair.b.len()) {
         return Err(wrong("values in B", format!("{} x {}", pair.d_out, pair.rank), pair.b.len().to_string()));
     }
-    // Without a branch in the loop: it runs over everything that was written to since the last publication.
-    let finite = |values: &[f32]| values.iter().fold(true, |all, value| all & value.is_finite());
-    match finite(&pair.a) && finite(&pair.b) {
-        true => Ok(()),
-        false => Err(Error::NotFinite { what: format!("module `{}` of {owner}", shape.name) }),
-    }
+    Ok(())
 }
 
-fn leaf(level: Level, shape: &ModuleShape, pair: &ModuleFactors) -> ContentHash {
+/// The digest of a module's factors and whether all of them are finite.
+fn leaf(level: Level, shape: &ModuleShape, pair: &ModuleFactors) -> (ContentHash, bool) {
     let mut hasher = ContentHasher::new("dynlora-leaf-v1");
     hasher.text(level.name()).text(&shape.name).text("f32");
     hasher.number(pair.d_in as u64).number(pair.d_out as u64).number(pair.rank as u64);
-    hasher.floats(&pair.a).floats(&pair.b).finish()
+    let is_finite = hasher.floats_if_finite(&pair.a) & hasher.floats_if_finite(&pair.b);
+    (hasher.finish(), is_finite)
 }
 
 fn layer_node(level: Level, leaves: &[ContentHash]) -> ContentHash {
