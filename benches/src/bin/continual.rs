@@ -28,9 +28,12 @@ struct Arguments {
     /// Methods to run, by name, with commas; all if not given.
     #[arg(long, value_delimiter = ',')]
     methods: Vec<String>,
-    /// Seeds to run, from 1 on; 5 if not given, 1 with --quick.
+    /// Seeds to run; 5 if not given, 1 with --quick.
     #[arg(long)]
     seeds: Option<u64>,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first_seed: u64,
     /// The learning rate of every method instead of the recorded ones.
     #[arg(long)]
     lr: Option<f64>,
@@ -100,7 +103,13 @@ fn main() -> anyhow::Result<()> {
     let mut jobs = Vec::new();
     for ((method, kind), choice) in pairs.iter().zip(&choices) {
         let Choice { learning_rate, hyper, .. } = *choice;
-        jobs.extend((1..=seeds).map(|seed| Job { method: *method, kind: *kind, seed, learning_rate, hyper }));
+        jobs.extend((0..seeds).map(|i| arguments.first_seed + i).map(|seed| Job {
+            method: *method,
+            kind: *kind,
+            seed,
+            learning_rate,
+            hyper,
+        }));
     }
     let records = run_all(&base, &jobs, &settings, threads)?;
     if arguments.verbose {
@@ -109,13 +118,17 @@ fn main() -> anyhow::Result<()> {
     let results: Vec<(&Job, Metrics)> = jobs.iter().zip(&records).map(|(j, r)| (j, Metrics::of(j.kind, r))).collect();
     for kind in &kinds {
         let stream = Stream::draw(*kind, 1, &settings);
+        let cosine = conflict(&base, &stream)?;
         println!(
-            "`{}`: {} phases, {} steps; mean cosine of the tasks' gradients at the start {}",
+            "`{}`: {} phases, {} steps; mean cosine of the tasks' gradients at the start {}\n",
             kind.name(),
             stream.phases.len(),
             stream.total_steps(),
-            conflict(&base, &stream)?.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.2}")),
+            cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.2}")),
         );
+        if let Some(cosine) = cosine.filter(|cosine| cosine.is_finite()) {
+            report.keep(&format!("cosine.{}", kind.name()), cosine)?;
+        }
         tables(*kind, &methods, &results, options, &mut report)?;
     }
     summary(&methods, &results, options, &mut report)?;
@@ -280,7 +293,6 @@ fn summary(
         table.row(method.name, [percent(&values), sequential, ema2, closed.map(|closed| format!("{closed:.2}"))]);
     }
     table.print(options);
-    // Time beside a plain step, over all streams that both ran.
     Ok(())
 }
 

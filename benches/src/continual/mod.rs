@@ -12,6 +12,8 @@ pub mod stream;
 pub mod symbols;
 pub mod task;
 pub mod tasks;
+#[cfg(test)]
+mod tests;
 pub mod tuning;
 
 pub use base_model::{Base, LoraGradient, conflict};

@@ -1,7 +1,7 @@
 //! Learning rates and the methods' own numbers, chosen on a seed that no result uses.
 
 use super::base_model::Base;
-use super::learner::Method;
+use super::learner::{Method, Protocol};
 use super::metrics::Metrics;
 use super::run::{Job, run_all};
 use super::settings::Settings;
@@ -10,7 +10,7 @@ use super::stream::StreamKind;
 /// The seed of tuning; results use the seeds from 1 on.
 pub const TUNING_SEED: u64 = 1001;
 /// Learning rates that are tried.
-pub const RATES: [f64; 4] = [5e-4, 1e-3, 2e-3, 4e-3];
+pub const RATES: [f64; 5] = [2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3];
 
 /// A choice for a method on a stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,8 +23,8 @@ pub struct Choice {
     pub acc: f64,
 }
 
-/// Tries every learning rate with every value of the method's own number and keeps what has the highest ACC (the lower rate of
-/// equal ones), for each method and stream.
+/// Chooses for each method and stream: first the learning rate, with the middle one of the method's own numbers, then the own
+/// number at that rate, each by the highest ACC (a fresh adapter: by how well it learns), the first of equal ones.
 ///
 /// # Errors
 /// As [`run_all`].
@@ -34,29 +34,56 @@ pub fn tune(
     settings: &Settings,
     threads: usize,
 ) -> anyhow::Result<Vec<Choice>> {
+    let values = |method: &Method| method.hyper.map_or(&[0.0][..], |(_, values)| values);
+    let rates: Vec<Vec<(f64, f64)>> = pairs
+        .iter()
+        .map(|(method, _)| {
+            let values = values(method);
+            RATES.iter().map(|rate| (*rate, values[values.len() / 2])).collect()
+        })
+        .collect();
+    let best = best_of(base, pairs, &rates, settings, threads)?;
+    let numbers: Vec<Vec<(f64, f64)>> = pairs
+        .iter()
+        .zip(&best)
+        .map(|((method, _), choice)| {
+            let others = values(method).iter().filter(|hyper| **hyper != choice.hyper);
+            others.map(|hyper| (choice.learning_rate, *hyper)).collect()
+        })
+        .collect();
+    let others = best_of(base, pairs, &numbers, settings, threads)?;
+    Ok(best.into_iter().zip(others).map(|(one, other)| if other.acc > one.acc { other } else { one }).collect())
+}
+
+/// Runs every pair with its candidates `(learning rate, own number)` and returns the best of each.
+fn best_of(
+    base: &Base,
+    pairs: &[(Method, StreamKind)],
+    candidates: &[Vec<(f64, f64)>],
+    settings: &Settings,
+    threads: usize,
+) -> anyhow::Result<Vec<Choice>> {
     let mut jobs = Vec::new();
     let mut owners = Vec::new();
-    for (owner, (method, kind)) in pairs.iter().enumerate() {
-        for learning_rate in RATES {
-            for hyper in method.hyper.map_or(&[0.0][..], |(_, values)| values) {
-                jobs.push(Job { method: *method, kind: *kind, seed: TUNING_SEED, learning_rate, hyper: *hyper });
-                owners.push(owner);
-            }
+    for (owner, ((method, kind), candidates)) in pairs.iter().zip(candidates).enumerate() {
+        for (learning_rate, hyper) in candidates.iter().copied() {
+            jobs.push(Job { method: *method, kind: *kind, seed: TUNING_SEED, learning_rate, hyper });
+            owners.push(owner);
         }
     }
     let records = run_all(base, &jobs, settings, threads)?;
-    let mut best: Vec<Option<Choice>> = vec![None; pairs.len()];
+    let mut best = vec![Choice { learning_rate: RATES[0], hyper: 0.0, acc: f64::NEG_INFINITY }; pairs.len()];
     for ((job, record), owner) in jobs.iter().zip(&records).zip(owners) {
+        let metrics = Metrics::of(job.kind, record);
         let acc = match job.method.protocol {
-            // A fresh adapter is there to learn its phase.
-            super::learner::Protocol::Fresh => Metrics::of(job.kind, record).learned.unwrap_or(f64::NAN),
-            _ => Metrics::of(job.kind, record).acc,
+            Protocol::Fresh => metrics.learned.unwrap_or(metrics.acc),
+            Protocol::Stream | Protocol::Joint => metrics.acc,
         };
-        if best[owner].is_none_or(|choice| acc > choice.acc) {
-            best[owner] = Some(Choice { learning_rate: job.learning_rate, hyper: job.hyper, acc });
+        if acc > best[owner].acc {
+            best[owner] = Choice { learning_rate: job.learning_rate, hyper: job.hyper, acc };
         }
     }
-    Ok(best.into_iter().flatten().collect())
+    Ok(best)
 }
 
 /// What `--tune` chose, for the sizes of [`Settings::default`]: method, stream, learning rate, own number.

@@ -1,10 +1,10 @@
 //! Two layers: a fast adapter that is trained and a slow one that follows it as an exponential moving average, after SuRe
 //! (arXiv:2511.22367) without its replay.
 //!
-//! Each has half of the rank. The forward pass of training has the fast adapter alone; the slow one is
-//! `slow <- slow + rate (fast - slow)` after every step, and at the end of a phase the fast one starts again from the slow one.
-//! The slow one answers. `ema2-sum` is the other reading: both are in the forward pass, the fast one's function is moved into the
-//! slow one a little at each step, and their sum answers.
+//! The forward pass of training has the fast adapter alone; the slow one is `slow <- slow + rate (fast - slow)`, factor by
+//! factor, after every step, and at the end of a phase the fast one starts again from the slow one. The slow one answers. An
+//! average needs factors of one shape, so that both have the whole rank: twice the memory of the other methods while training, as
+//! much when answering. `ema2-free` is never told where phases end and never starts again.
 
 use std::sync::Arc;
 

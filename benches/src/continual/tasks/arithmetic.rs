@@ -37,3 +37,28 @@ impl Task for Arithmetic {
         vec![number((self.alpha * a + self.beta * b + self.gamma * a * b + self.delta) % MODULUS)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use krystal_math::rng::{Purpose, stream_rng};
+
+    use super::*;
+
+    #[test]
+    fn answers_are_repeated_addition() {
+        let task = Arithmetic { alpha: 3, beta: 5, gamma: 2, delta: 6 };
+        let mut rng = stream_rng(0, Purpose::Task, 0, 0);
+        for _ in 0..200 {
+            let question = task.question(&mut rng);
+            let (a, b) = (question[0] - NUMBERS, question[1] - NUMBERS);
+            // Counts up one by one, so that no product and no remainder is taken.
+            let mut clock = 0;
+            let ticks = (0..3).flat_map(|_| 0..a).chain((0..5).flat_map(|_| 0..b));
+            let products = (0..2).flat_map(|_| (0..a).flat_map(|_| 0..b));
+            for _ in ticks.chain(products).chain(0..6) {
+                clock = if clock + 1 == MODULUS { 0 } else { clock + 1 };
+            }
+            assert_eq!(task.answer(&question), [number(clock)]);
+        }
+    }
+}

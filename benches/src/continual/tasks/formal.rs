@@ -178,3 +178,83 @@ impl Task for Language {
         vec![if belongs { YES } else { NO }]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use krystal_math::rng::{Purpose, stream_rng};
+
+    use super::*;
+
+    fn draws(task: &Language) -> Vec<(String, Vec<u32>)> {
+        let mut rng = stream_rng(1, Purpose::Task, 0, 0);
+        let text = |token: u32| match token {
+            BRACKETS.. => b"()[]"[(token - BRACKETS) as usize] as char,
+            _ => (b'a' + (token - LETTERS) as u8) as char,
+        };
+        (0..300)
+            .map(|_| {
+                let question = task.question(&mut rng);
+                let answer = task.answer(&question);
+                (question.into_iter().map(text).collect(), answer)
+            })
+            .collect()
+    }
+
+    fn check(task: &Language, belongs: impl Fn(&str) -> bool) {
+        let draws = draws(task);
+        for (word, answer) in &draws {
+            assert_eq!(*answer, [if belongs(word) { YES } else { NO }], "{word} in {task:?}");
+        }
+        let share = draws.iter().filter(|(_, answer)| *answer == [YES]).count();
+        assert!((75..=225).contains(&share), "{share} of 300 belong to {task:?}");
+    }
+
+    #[test]
+    fn balanced_brackets_are_those_that_vanish_pair_by_pair() {
+        for kinds in [1, 2] {
+            check(&Language::Dyck { kinds }, |word| {
+                let mut word = word.to_owned();
+                for _ in 0..LENGTH {
+                    word = word.replace("()", "").replace("[]", "");
+                }
+                word.is_empty()
+            });
+        }
+    }
+
+    #[test]
+    fn memberships_are_those_of_the_words_written_out() {
+        check(&Language::Equal { first: 0, second: 1 }, |word| word == "aabb");
+        check(&Language::SameEnds { alphabet: 3 }, |word| word.chars().next() == word.chars().last());
+        check(&Language::Majority { of: 0, over: 1 }, |word| matches!(word.replace('b', "").len(), 3 | 4));
+    }
+
+    #[test]
+    fn counts_and_depths_are_those_of_the_text() {
+        for (word, answer) in draws(&Language::Count { from: 4, of: 5, alphabet: 3, modulus: 2 }) {
+            assert!(word.chars().all(|c| ('e'..='g').contains(&c)), "{word}");
+            assert_eq!(answer, [number((word.split('f').count() as u32 + 1) % 2)], "{word}");
+        }
+        for (word, answer) in draws(&Language::Depth { kinds: 2 }) {
+            let mut left = word.clone();
+            for _ in 0..LENGTH {
+                left = left.replace("()", "").replace("[]", "");
+            }
+            // What cannot be cancelled is what is still open.
+            assert_eq!(answer, [number(left.len() as u32)], "{word}");
+        }
+    }
+
+    #[test]
+    fn an_automaton_forgets_what_came_before_its_last_reset() {
+        let task = Language::draw_reset_automaton(4, &mut stream_rng(5, Purpose::Task, 0, 0));
+        let Language::Automaton { step } = &task else { panic!("an automaton is drawn") };
+        let shift = step[2][0];
+        for (word, answer) in draws(&task) {
+            let reset = word.rfind(['a', 'b']);
+            let start = reset.map_or(0, |at| step[usize::from(word.as_bytes()[at] - b'a')][0]);
+            let moves = word[reset.map_or(0, |at| at + 1)..].matches('c').count() as u32;
+            assert_eq!(answer, [number((start + moves * shift) % 4)], "{word}");
+        }
+    }
+}

@@ -39,3 +39,21 @@ impl Task for Recall {
         vec![letter(self.values[(question[0] - LETTERS) as usize])]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use krystal_math::rng::{Purpose, stream_rng};
+
+    use super::*;
+
+    #[test]
+    fn a_table_is_a_permutation_and_its_answers_stay() {
+        let task = Recall::draw(&mut stream_rng(3, Purpose::Task, 0, 0));
+        let other = Recall::draw(&mut stream_rng(4, Purpose::Task, 0, 0));
+        let mut values: Vec<u32> = (0..KEYS).flat_map(|key| task.answer(&[letter(key)])).collect();
+        assert_eq!(values, (0..KEYS).flat_map(|key| task.answer(&[letter(key)])).collect::<Vec<_>>());
+        assert_ne!(values, (0..KEYS).flat_map(|key| other.answer(&[letter(key)])).collect::<Vec<_>>());
+        values.sort_unstable();
+        assert_eq!(values, (LETTERS..LETTERS + KEYS).collect::<Vec<_>>());
+    }
+}

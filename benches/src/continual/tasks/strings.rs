@@ -86,3 +86,60 @@ impl Task for Transform {
         word.into_iter().map(|token| letter(self.letters.apply(token - LETTERS))).chain([END]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use krystal_math::rng::{Purpose, stream_rng};
+
+    use super::*;
+
+    /// Token ids as text: `a` to `h`, `A` to `H`.
+    fn text(tokens: &[u32]) -> String {
+        tokens.iter().map(|token| b"abcdefghABCDEFGH"[(token - LETTERS) as usize] as char).collect()
+    }
+
+    /// The same transform on text, character by character.
+    fn oracle(task: Transform, word: &str) -> String {
+        let word: Vec<char> = word.chars().collect();
+        let ordered: String = match task.order {
+            Order::Keep => word.iter().collect(),
+            Order::Reverse => word.iter().rev().collect(),
+            Order::Rotate(n) => (0..word.len()).map(|i| word[(i + n) % word.len()]).collect(),
+            Order::First(n) => word[..n].iter().collect(),
+            Order::Last(n) => word[word.len() - n..].iter().collect(),
+        };
+        let change = |c: char| match task.letters {
+            Letters::Keep => c,
+            Letters::SwapCase if c.is_lowercase() => c.to_ascii_uppercase(),
+            Letters::SwapCase => c.to_ascii_lowercase(),
+            Letters::Rotate(n) => {
+                let start = if c.is_lowercase() { b'a' } else { b'A' };
+                ((c as u8 - start + n as u8) % 8 + start) as char
+            }
+            Letters::Mirror => {
+                let from = "abcdefghABCDEFGH".find(c).unwrap_or_default();
+                "hgfedcbaHGFEDCBA".as_bytes()[from] as char
+            }
+        };
+        ordered.chars().map(change).collect()
+    }
+
+    #[test]
+    fn answers_are_those_of_text_and_end() {
+        let mut rng = stream_rng(0, Purpose::Task, 0, 0);
+        let orders = [Order::Keep, Order::Reverse, Order::Rotate(1), Order::Rotate(3), Order::First(2), Order::Last(2)];
+        let letters = [Letters::Keep, Letters::Rotate(3), Letters::SwapCase, Letters::Mirror];
+        for order in orders {
+            for letters in letters {
+                let task = Transform { order, letters };
+                for _ in 0..20 {
+                    let question = task.question(&mut rng);
+                    let answer = task.answer(&question);
+                    let (end, answer) = answer.split_last().unwrap();
+                    assert_eq!(text(answer), oracle(task, &text(&question)), "{task:?}");
+                    assert_eq!(*end, END);
+                }
+            }
+        }
+    }
+}
