@@ -1,7 +1,7 @@
 //! Channels taken out of a layer and put into one.
 //!
-//! [`Channel::moments`] of a [`DynamicLoraLayer`] is `[kind, steps, module's mean activity, activity, movement]`, then what
-//! `kind` adds up: 1 first moments and then second ones, 2 activities and then movements, 4 phases (0 or 1); each part for the
+//! [`Channel::moments`] of a [`DynamicLoraLayer`] is `[kind, steps, module's mean activity, activity]`, then what
+//! `kind` adds up: 1 first moments and then second ones, 2 activities, 4 phases (0 or 1); each part for the
 //! row of `A` and then for that of `B^T`. A layer that has no use for a part drops it, and what a layer lacks begins at zero.
 
 use crate::decay::decay_row;
@@ -11,39 +11,38 @@ use crate::{Channel, ChannelState, LoraLayer, OptimizerKind, initial_row};
 const MOMENTS: u32 = 1;
 const DETAIL: u32 = 2;
 const PHASES: u32 = 4;
-const HEADER: usize = 5;
+const HEADER: usize = 4;
 
 /// What another layer, or this one, has sent along with a channel; `n` values a part, both rows together.
 #[derive(Debug, Default)]
 struct Luggage<'a> {
     n_steps: u32,
     mean_activity: f32,
-    /// Activity and movement of the channel.
-    record: Option<[f32; 2]>,
+    /// Activity of the channel.
+    activity: Option<f32>,
     moments: Option<[&'a [f32]; 2]>,
-    detail: Option<[&'a [f32]; 2]>,
+    detail: Option<&'a [f32]>,
     phases: Option<&'a [f32]>,
 }
 
 impl<'a> Luggage<'a> {
     /// Nothing where the layout is not ours.
     fn read(values: &'a [f32], n: usize) -> Self {
-        let [kind, n_steps, mean_activity, activity, movement, rest @ ..] = values else { return Self::default() };
+        let [kind, n_steps, mean_activity, activity, rest @ ..] = values else { return Self::default() };
         let kind = *kind as u32;
-        let n_parts = [(MOMENTS, 2), (DETAIL, 2), (PHASES, 1)].iter().filter(|(part, _)| kind & part != 0);
+        let n_parts = [(MOMENTS, 2), (DETAIL, 1), (PHASES, 1)].iter().filter(|(part, _)| kind & part != 0);
         if rest.len() != n * n_parts.map(|(_, n)| n).sum::<usize>() || kind > MOMENTS | DETAIL | PHASES {
             return Self::default();
         }
         let mut parts = rest.chunks_exact(n.max(1));
         let mut next = |part| if kind & part != 0 { parts.next() } else { None };
-        let mut pair = |part| Some([next(part)?, next(part)?]);
-        let (moments, detail) = (pair(MOMENTS), pair(DETAIL));
+        let (first, second) = (next(MOMENTS), next(MOMENTS));
         Self {
             n_steps: *n_steps as u32,
             mean_activity: *mean_activity,
-            record: Some([*activity, *movement]),
-            moments,
-            detail,
+            activity: Some(*activity),
+            moments: first.zip(second).map(|(first, second)| [first, second]),
+            detail: next(DETAIL),
             phases: next(PHASES),
         }
     }
@@ -73,8 +72,7 @@ impl DynamicLoraLayer {
         let mut b = factors.b_row(channel).to_vec();
         decay_row(&mut b, self.clock.keep(dynamics.mark), dynamics.phase(channel, true));
         let [row_a, row_b] = channel_ranges(factors, channel);
-        let mut moments =
-            vec![0.0, record.n_steps as f32, dynamics.mean_activity as f32, record.activity, record.movement];
+        let mut moments = vec![0.0, record.n_steps as f32, dynamics.mean_activity as f32, record.activity];
         let mut kind = 0;
         let mut append = |part: u32, values: &[f32]| {
             kind |= part;
@@ -85,9 +83,8 @@ impl DynamicLoraLayer {
             append(MOMENTS, first);
             append(MOMENTS, second);
         }
-        if let Some(detail) = &dynamics.detail {
-            append(DETAIL, &detail.activity);
-            append(DETAIL, &detail.movement);
+        if let Some(activity) = &dynamics.detail {
+            append(DETAIL, activity);
         }
         if dynamics.phases.is_some() {
             kind |= PHASES;
@@ -136,28 +133,23 @@ impl DynamicLoraLayer {
         // Activities of two layers compare by their means.
         let (here, there) = (dynamics.mean_activity as f32, luggage.mean_activity);
         let factor = if here > 0.0 && there > 0.0 && here != there { here / there } else { 1.0 };
-        let [activity, movement] = luggage.record.unwrap_or([value.state.activity * here, 0.0]);
-        record.activity = if factor == 1.0 { activity } else { value.state.activity * here };
-        record.movement = movement;
+        record.activity = match luggage.activity {
+            Some(activity) if factor == 1.0 => activity,
+            _ => value.state.activity * here,
+        };
         record.is_pinned = value.state.is_pinned;
         record.credit_until = tick.saturating_add(u64::from(value.state.credit_ticks));
         let has_credit = value.state.credit_ticks > 0;
         record.is_screened = value.state.is_screened || has_credit;
         let (activity, whole) = (record.activity, record.is_screened);
-        if let Some(detail) = &mut dynamics.detail {
+        if let Some(activities) = &mut dynamics.detail {
             match luggage.detail {
-                Some([activities, movements]) => {
-                    write(&mut detail.activity, Some(activities), factor);
-                    write(&mut detail.movement, Some(movements), 1.0);
-                }
+                Some(carried) => write(activities, Some(carried), factor),
                 None => {
                     // On the side of the threshold where its phase is.
                     let edge = (threshold * dynamics.mean_activity) as f32;
                     let activity = if whole { activity.max(edge) } else { activity };
-                    for range in [row_a.clone(), row_b.clone()] {
-                        detail.activity[range.clone()].fill(activity);
-                        detail.movement[range].fill(movement);
-                    }
+                    [row_a.clone(), row_b.clone()].into_iter().for_each(|range| activities[range].fill(activity));
                 }
             }
         }

@@ -49,6 +49,8 @@ pub struct DynamicLoraLayer {
     pub(crate) tick: u64,
     /// Tick of the last gradient.
     pub(crate) last_update: u64,
+    /// Tick from which phases may change again.
+    pub(crate) next_flip: u64,
     /// Flips since the last `advance`.
     pub(crate) flips: Flips,
     /// Rows to work in; no state.
@@ -61,7 +63,8 @@ pub(crate) struct ModuleDynamics {
     pub(crate) channels: Vec<ChannelRecord>,
     /// Present with [`Granularity::Param`].
     pub(crate) phases: Option<ParamPhases>,
-    pub(crate) detail: Option<Detail>,
+    /// Activity of single parameters, in the gradient's layout.
+    pub(crate) detail: Option<Vec<f32>>,
     pub(crate) moments: Option<Moments>,
     /// When its factors were last written by decay.
     pub(crate) mark: DecayClock,
@@ -71,15 +74,8 @@ pub(crate) struct ModuleDynamics {
     pub(crate) is_dirty: bool,
     /// Mean activity of its parameters after the last update.
     pub(crate) mean_activity: f64,
-    /// Movement seen in the last update.
+    /// Mean movement of recent updates.
     pub(crate) movement: Movement,
-}
-
-/// Activity and movement of single parameters, in the gradient's layout.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Detail {
-    pub(crate) activity: Vec<f32>,
-    pub(crate) movement: Vec<f32>,
 }
 
 /// Adam's moments, in the gradient's layout.
@@ -92,6 +88,7 @@ pub(crate) struct Moments {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scratch {
     pub(crate) asked: Vec<f32>,
+    pub(crate) screened: Vec<f32>,
     pub(crate) wanted: Vec<u8>,
     /// Changes of a module's rows of `B^T` that are mixed before they are applied.
     pub(crate) mixed: Vec<f32>,
@@ -178,6 +175,7 @@ impl DynamicLoraLayer {
             clock: DecayClock::default(),
             tick: 0,
             last_update: 0,
+            next_flip: 0,
             flips: Flips::default(),
             scratch: Scratch::default(),
         })
@@ -214,8 +212,8 @@ impl DynamicLoraLayer {
         for (factors, module) in self.factors.iter().zip(&self.modules) {
             bytes += size_of::<ModuleFactors>() + size_of::<ModuleDynamics>();
             bytes += floats(&factors.a) + floats(&factors.b) + size_of_val(&module.channels[..]);
-            bytes += module.phases.as_ref().map_or(0, |p| p.bits.len() + p.recent.iter().map(Vec::len).sum::<usize>());
-            bytes += module.detail.as_ref().map_or(0, |d| floats(&d.activity) + floats(&d.movement));
+            bytes += module.phases.as_ref().map_or(0, |phases| phases.bits.len());
+            bytes += module.detail.as_ref().map_or(0, |activity| floats(activity));
             bytes += module.moments.as_ref().map_or(0, |m| floats(&m.first) + floats(&m.second));
         }
         bytes
@@ -278,20 +276,9 @@ impl DynamicLoraLayer {
 
     /// Frees moments and detail.
     fn drop_moments(&mut self) {
-        for (factors, module) in self.factors.iter().zip(&mut self.modules) {
+        for module in &mut self.modules {
             module.moments = None;
-            let n_parameters = (factors.d_in + factors.d_out) as f64;
-            if let Some(detail) = module.detail.take() {
-                for (j, record) in module.channels.iter_mut().enumerate() {
-                    let [a, b] = channel_ranges(factors, j);
-                    let movement: f64 =
-                        detail.movement[a].iter().chain(&detail.movement[b]).map(|u| f64::from(*u)).sum();
-                    record.movement = (movement / n_parameters) as f32;
-                }
-            }
-            if let Some(phases) = &mut module.phases {
-                phases.drop_detail();
-            }
+            module.detail = None;
             module.channels.iter_mut().for_each(|record| record.n_steps = 0);
         }
         self.scratch = Scratch::default();

@@ -35,7 +35,7 @@ pub enum Granularity {
     /// [`Param`](Self::Param) up to ten million parameters in the layer, [`Channel`](Self::Channel) above.
     #[default]
     Auto,
-    /// Every parameter: two more floats and a bit each while the layer learns.
+    /// Every parameter: one more float and a bit each while the layer learns.
     Param,
     /// A rank channel, row of `A` and column of `B` together: a few bytes a channel.
     Channel,
@@ -154,13 +154,14 @@ pub struct LayerConfig {
     pub threshold_range: [f64; 2],
     /// SCREENED becomes FREE below this share of the threshold, in (0, 1]. Default 0.75 (R14).
     pub hysteresis: f64,
-    /// Ticks for which a phase stays at least, 0 to 64. Default 3 (R14).
+    /// Ticks for which a phase stays at least, 0 to 64. Default 3 (R14). All of a layer's phases may change in the same
+    /// ticks, so many apart: that needs no counter for each.
     pub dwell_ticks: u32,
     /// Factor on the learning rate of SCREENED, in [0, 1]. Default 0.25; 1 is the seed's (R15).
     pub screened_rate: f64,
     /// Decay of the mean activity by update, in [0, 1). Default 0.9.
     pub activity_beta: f64,
-    /// Decay of the mean squared movement by update, in [0, 1). Default 0.99.
+    /// Decay of the mean squared movement by update, in [0, 1). Default 0.9: it is a mean over a whole module already.
     pub movement_beta: f64,
 
     /// Screened share, weighted by movement, that homeostasis leaves alone: `[low, high]` in [0, 1]. Default [0.4, 0.7]
@@ -210,7 +211,7 @@ impl Default for LayerConfig {
             dwell_ticks: 3,
             screened_rate: 0.25,
             activity_beta: 0.9,
-            movement_beta: 0.99,
+            movement_beta: 0.9,
             screening_band: [0.4, 0.7],
             homeostasis_ticks: 10,
             homeostasis_open_ticks: 1,

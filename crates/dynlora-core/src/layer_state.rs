@@ -6,15 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::decay::DecayClock;
-use crate::dynamic_layer::{Detail, DynamicLoraLayer, Moments};
+use crate::dynamic_layer::{DynamicLoraLayer, Moments};
 use crate::entropy_budget::Movement;
 use crate::inertia::Average;
 use crate::screening::Flips;
 use crate::{Error, LayerState};
 
-/// Channels' arrays: activity, movement, screened, pinned, ticks left of dwelling and of credit, generation, steps.
-const CHANNEL_ARRAYS: [&str; 8] =
-    ["activity", "movement", "screened", "pinned", "dwell", "credit", "generation", "steps"];
+/// Channels' arrays; of credit the ticks that are left.
+const CHANNEL_ARRAYS: [&str; 6] = ["activity", "screened", "pinned", "credit", "generation", "steps"];
 /// Ticks of credit that a file can tell apart; more than four months at one a second.
 const MAX_CREDIT: u64 = 1 << 24;
 
@@ -28,6 +27,7 @@ impl DynamicLoraLayer {
         for (name, value) in [
             ("tick", self.tick as f64),
             ("last_update", self.last_update as f64),
+            ("next_flip", self.next_flip as f64),
             ("flips.screened", self.flips.screened as f64),
             ("flips.freed", self.flips.freed as f64),
             ("clock.free", self.clock.free),
@@ -71,10 +71,8 @@ impl DynamicLoraLayer {
                     let ticks = |until: u64| until.saturating_sub(self.tick).min(MAX_CREDIT) as f32;
                     [
                         record.activity,
-                        record.movement,
                         f32::from(u8::from(record.is_screened)),
                         f32::from(u8::from(record.is_pinned)),
-                        ticks(record.dwell_until),
                         ticks(record.credit_until),
                         record.generation as f32,
                         record.n_steps as f32,
@@ -86,19 +84,11 @@ impl DynamicLoraLayer {
                 tensor("first", moments.first.clone());
                 tensor("second", moments.second.clone());
             }
-            if let Some(detail) = &module.detail {
-                tensor("activity", detail.activity.clone());
-                tensor("movement", detail.movement.clone());
+            if let Some(activity) = &module.detail {
+                tensor("activity", activity.clone());
             }
             if let Some(phases) = &module.phases {
-                let bytes = |bits: &[u8]| bits.iter().map(|byte| f32::from(*byte)).collect::<Vec<f32>>();
-                tensor("phases", bytes(&phases.bits));
-                // Of the slots that still bind: how long ago, and which bits.
-                for (slot, stamp) in phases.recent.iter().zip(&phases.stamps) {
-                    if *stamp != u64::MAX {
-                        tensor(&format!("flipped.{stamp}"), bytes(slot));
-                    }
-                }
+                tensor("phases", phases.bits.iter().map(|byte| f32::from(*byte)).collect());
             }
         }
         state
@@ -134,6 +124,7 @@ impl DynamicLoraLayer {
         let mut next = self.clone();
         next.tick = reader.whole("tick")?;
         next.last_update = reader.whole("last_update")?;
+        next.next_flip = reader.whole("next_flip")?;
         next.flips = Flips { screened: reader.whole("flips.screened")?, freed: reader.whole("flips.freed")? };
         next.clock = DecayClock { free: reader.number("clock.free")?, screened: reader.number("clock.screened")? };
         next.budget.threshold = reader.number("threshold")?;
@@ -190,37 +181,24 @@ impl DynamicLoraLayer {
                 let until = |ticks: f32| if ticks > 0.0 { tick.saturating_add(ticks as u64) } else { 0 };
                 match column {
                     0 => record.activity = value,
-                    1 => record.movement = value,
-                    2 => record.is_screened = value != 0.0,
-                    3 => record.is_pinned = value != 0.0,
-                    4 => record.dwell_until = until(value),
-                    5 => record.credit_until = until(value),
-                    6 => record.generation = value as u32,
+                    1 => record.is_screened = value != 0.0,
+                    2 => record.is_pinned = value != 0.0,
+                    3 => record.credit_until = until(value),
+                    4 => record.generation = value as u32,
                     _ => record.n_steps = value as u32,
                 }
             }
         }
-        let mut pair = |is_there: bool, names: [&str; 2]| -> Result<Option<[Vec<f32>; 2]>, Error> {
-            let mut read = |name: &str| reader.tensor(&format!("{i}.{name}"), n_values);
-            if is_there { Ok(Some([read(names[0])?, read(names[1])?])) } else { Ok(None) }
+        let mut read = |is_there: bool, name: &str| match is_there {
+            true => reader.tensor(&format!("{i}.{name}"), n_values).map(Some),
+            false => Ok(None),
         };
-        module.moments = pair(has_moments, ["first", "second"])?.map(|[first, second]| Moments { first, second });
-        module.detail =
-            pair(has_detail, ["activity", "movement"])?.map(|[activity, movement]| Detail { activity, movement });
+        let (first, second) = (read(has_moments, "first")?, read(has_moments, "second")?);
+        module.moments = first.zip(second).map(|(first, second)| Moments { first, second });
+        module.detail = read(has_detail, "activity")?;
         if let Some(phases) = &mut module.phases {
             let n_bytes = phases.bits.len();
             phases.bits = reader.bytes(&format!("{i}.phases"), n_bytes)?;
-            phases.drop_detail();
-            let prefix = format!("{i}.flipped.");
-            let stamps: Vec<u64> =
-                reader.tensors.keys().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect();
-            let dwell = self.config.dwell_ticks;
-            for stamp in stamps {
-                let flipped = reader.bytes(&format!("{prefix}{stamp}"), n_bytes)?;
-                if dwell > 0 {
-                    phases.recall(stamp, dwell, flipped);
-                }
-            }
         }
         Ok(())
     }

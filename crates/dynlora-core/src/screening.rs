@@ -64,12 +64,8 @@ impl Flips {
 pub(crate) struct ChannelRecord {
     /// Mean of `|theta g|` over the channel's parameters and recent updates.
     pub(crate) activity: f32,
-    /// The same of squared movement.
-    pub(crate) movement: f32,
     pub(crate) is_screened: bool,
     pub(crate) is_pinned: bool,
-    /// Tick before which the phase stays.
-    pub(crate) dwell_until: u64,
     /// Tick before which it stays SCREENED.
     pub(crate) credit_until: u64,
     pub(crate) generation: u32,
@@ -84,17 +80,13 @@ pub(crate) struct ParamPhases {
     bytes_a: usize,
     bytes_b: usize,
     pub(crate) bits: Vec<u8>,
-    /// Flips of the last ticks, one bit set a slot; slot `tick % dwell`. Empty while the layer is idle.
-    pub(crate) recent: Vec<Vec<u8>>,
-    /// The tick of each slot.
-    pub(crate) stamps: Vec<u64>,
 }
 
 impl ParamPhases {
     pub(crate) fn new(rank: usize, d_in: usize, d_out: usize) -> Self {
         let (bytes_a, bytes_b) = (d_in.div_ceil(8), d_out.div_ceil(8));
         let bits = vec![0; rank * (bytes_a + bytes_b)];
-        Self { rank, bytes_a, bytes_b, bits, recent: Vec::new(), stamps: Vec::new() }
+        Self { rank, bytes_a, bytes_b, bits }
     }
 
     /// Bytes of a row: of `A`, or of `B^T`.
@@ -115,58 +107,13 @@ impl ParamPhases {
         }
     }
 
-    /// Makes room for the flips of a tick and forgets those that no longer bind.
-    pub(crate) fn begin(&mut self, tick: u64, dwell: u32) {
-        let n_slots = dwell as usize;
-        if self.recent.len() != n_slots {
-            self.recent = vec![vec![0; self.bits.len()]; n_slots];
-            self.stamps = vec![u64::MAX; n_slots];
-        }
-        if n_slots == 0 {
-            return;
-        }
-        let slot = (tick % u64::from(dwell)) as usize;
-        for (i, (flips, stamp)) in self.recent.iter_mut().zip(&mut self.stamps).enumerate() {
-            // A slot that was never written, or whose tick lies too far back.
-            let is_over = *stamp == u64::MAX || stamp.saturating_add(u64::from(dwell)) <= tick;
-            if is_over && *stamp != u64::MAX {
-                flips.fill(0);
-                *stamp = u64::MAX;
-            }
-            if i == slot {
-                *stamp = tick;
-            }
-        }
-    }
-
-    /// Puts back the flips of an earlier tick.
-    pub(crate) fn recall(&mut self, tick: u64, dwell: u32, flipped: Vec<u8>) {
-        if self.recent.len() != dwell as usize {
-            self.recent = vec![vec![0; self.bits.len()]; dwell as usize];
-            self.stamps = vec![u64::MAX; dwell as usize];
-        }
-        let slot = (tick % u64::from(dwell.max(1))) as usize;
-        if let (Some(recent), Some(stamp)) = (self.recent.get_mut(slot), self.stamps.get_mut(slot)) {
-            *recent = flipped;
-            *stamp = tick;
-        }
-    }
-
-    /// Moves a row towards the phases it asks for, as far as dwelling allows.
-    pub(crate) fn flip(&mut self, row: Range<usize>, wanted: &[u8], tick: u64) -> Flips {
+    /// Gives a row the phases that it asks for.
+    pub(crate) fn flip(&mut self, row: Range<usize>, wanted: &[u8]) -> Flips {
         let mut flips = Flips::default();
-        let slot = if self.recent.is_empty() { 0 } else { (tick % self.recent.len() as u64) as usize };
-        for (i, wanted) in row.zip(wanted) {
-            let is_bound = self.recent.iter().fold(0, |bound, slot| bound | slot[i]);
-            let change = (self.bits[i] ^ wanted) & !is_bound;
-            if change != 0 {
-                flips.freed += u64::from((change & self.bits[i]).count_ones());
-                flips.screened += u64::from((change & !self.bits[i]).count_ones());
-                self.bits[i] ^= change;
-                if let Some(recent) = self.recent.get_mut(slot) {
-                    recent[i] |= change;
-                }
-            }
+        for (bits, wanted) in self.bits[row].iter_mut().zip(wanted) {
+            flips.freed += u64::from((*bits & !wanted).count_ones());
+            flips.screened += u64::from((wanted & !*bits).count_ones());
+            *bits = *wanted;
         }
         flips
     }
@@ -175,54 +122,36 @@ impl ParamPhases {
     pub(crate) fn count(&self, row: Range<usize>) -> u64 {
         self.bits[row].iter().map(|byte| u64::from(byte.count_ones())).sum()
     }
-
-    /// Frees what only a layer that learns needs.
-    pub(crate) fn drop_detail(&mut self) {
-        self.recent = Vec::new();
-        self.stamps = Vec::new();
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn noisy_flips(dwell: u32, hysteresis: f64) -> u64 {
-        let mut phases = ParamPhases::new(1, 8, 8);
-        let mut n_flips = 0;
-        // Activity jumps about the threshold every tick, well within the hysteresis.
-        for tick in 0..1000_u64 {
-            phases.begin(tick, dwell);
-            let activity = if tick % 2 == 0 { 1.1 } else { 0.9 };
-            let thresholds = Thresholds::new(1.0, hysteresis, 1.0);
-            let wanted = if thresholds.wants(phases.bits[0] & 1 != 0, activity) { 1 } else { 0 };
-            let flips = phases.flip(phases.row(0, false), &[wanted], tick);
-            n_flips += flips.screened + flips.freed;
-        }
-        n_flips
+    #[test]
+    fn hysteresis_calms_a_noisy_parameter() {
+        let n_flips = |hysteresis: f64| {
+            let mut phases = ParamPhases::new(1, 8, 8);
+            let (mut n_flips, thresholds) = (0, Thresholds::new(1.0, hysteresis, 1.0));
+            for tick in 0..1000 {
+                let activity = if tick % 2 == 0 { 1.1 } else { 0.9 };
+                let wanted = u8::from(thresholds.wants(phases.bits[0] & 1 != 0, activity));
+                let flips = phases.flip(phases.row(0, false), &[wanted]);
+                n_flips += flips.screened + flips.freed;
+            }
+            n_flips
+        };
+        assert_eq!((n_flips(1.0), n_flips(0.75)), (1000, 1));
     }
 
     #[test]
-    fn hysteresis_and_dwell_each_calm_a_noisy_parameter() {
-        assert_eq!(noisy_flips(0, 1.0), 1000);
-        assert_eq!(noisy_flips(3, 1.0), 334);
-        assert_eq!(noisy_flips(0, 0.75), 1);
-    }
-
-    #[test]
-    fn a_phase_lasts_its_dwell_across_gaps() {
+    fn flips_are_counted_by_direction() {
         let mut phases = ParamPhases::new(1, 3, 9);
         let row = phases.row(0, true);
         assert_eq!(row, 1..3);
-        let mut at = |tick: u64, wanted: [u8; 2]| {
-            phases.begin(tick, 3);
-            phases.flip(row.clone(), &wanted, tick)
-        };
-        assert_eq!(at(10, [3, 1]), Flips { screened: 3, freed: 0 });
-        assert_eq!(at(10, [0, 0]), Flips::default());
-        assert_eq!(at(12, [0, 1]), Flips::default());
-        assert_eq!(at(13, [1, 1]), Flips { screened: 0, freed: 1 });
-        assert_eq!(at(40, [3, 0]), Flips { screened: 1, freed: 1 });
+        assert_eq!(phases.flip(row.clone(), &[3, 1]), Flips { screened: 3, freed: 0 });
+        assert_eq!(phases.flip(row.clone(), &[6, 0]), Flips { screened: 1, freed: 2 });
+        assert_eq!(phases.bits, [0, 6, 0]);
     }
 
     #[test]

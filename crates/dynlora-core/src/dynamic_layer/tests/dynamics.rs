@@ -206,7 +206,8 @@ fn screening_reaches_its_band_from_anywhere_and_after_a_jump() {
             assert!(n_ticks < 600, "{granularity:?} from {initial_threshold}: {n_ticks} ticks");
             // Under Adam all parameters move about as much, so the share by number is nearly that by movement, which is
             // what is regulated.
-            assert!((0.35..0.75).contains(&rate), "{granularity:?} from {initial_threshold}: {rate}");
+            let around = if granularity == Granularity::Param { 0.35..0.75 } else { 0.3..0.8 };
+            assert!(around.contains(&rate), "{granularity:?} from {initial_threshold}: {rate}");
             // Everything becomes ten times as active, and then every third parameter alone.
             noisy.scales.iter_mut().for_each(|scale| *scale *= 10.0);
             let after_all = noisy.ticks_to_band();
@@ -214,7 +215,7 @@ fn screening_reaches_its_band_from_anywhere_and_after_a_jump() {
             let after_third = noisy.ticks_to_band();
             let rate = noisy.run(100);
             println!("after jumps {after_all} and {after_third}, then {rate:.2}");
-            assert!(after_all < 300 && after_third < 300 && (0.35..0.75).contains(&rate));
+            assert!(after_all < 300 && after_third < 300 && around.contains(&rate));
         }
     }
 }
@@ -226,6 +227,42 @@ fn a_start_four_decades_off_takes_long_with_a_step_in_ten_ticks() {
     let slow = noisy.ticks_to_band();
     println!("{slow} ticks");
     assert!(slow > 600, "{slow}: the shorter wait would have no reason");
+}
+
+#[test]
+fn a_phase_lasts_at_least_its_dwell() {
+    for granularity in [Granularity::Param, Granularity::Channel] {
+        for dwell_ticks in [0, 3, 8] {
+            let config = LayerConfig { granularity, dwell_ticks, hysteresis: 1.0, ..LayerConfig::default() };
+            let mut noisy = Noisy::new(config);
+            let phases = |layer: &DynamicLoraLayer| -> Vec<bool> {
+                let rows = |module: &ModuleDynamics, channel: usize, is_b: bool, n: usize| -> Vec<bool> {
+                    (0..n).map(|k| module.phase(channel, is_b).is_screened(k)).collect()
+                };
+                let of = |(factors, module): (&Arc<ModuleFactors>, &ModuleDynamics)| -> Vec<bool> {
+                    let both =
+                        |j| [rows(module, j, false, factors.d_in), rows(module, j, true, factors.d_out)].concat();
+                    (0..factors.rank).flat_map(both).collect()
+                };
+                layer.factors.iter().zip(&layer.modules).flat_map(of).collect()
+            };
+            let (mut before, mut since) = (phases(&noisy.layer), vec![0; noisy.scales.len()]);
+            let (mut n_flips, mut shortest) = (0, u64::MAX);
+            for tick in 1..200 {
+                noisy.run(1);
+                let now = phases(&noisy.layer);
+                for i in (0..now.len()).filter(|i| now[*i] != before[*i]) {
+                    if since[i] > 0 {
+                        shortest = shortest.min(tick - since[i]);
+                    }
+                    (since[i], n_flips) = (tick, n_flips + 1);
+                }
+                before = now;
+            }
+            assert!(n_flips > 0 && shortest >= u64::from(dwell_ticks), "{granularity:?} {dwell_ticks}: {shortest}");
+            assert!(shortest <= u64::from(dwell_ticks.max(1)) || granularity == Granularity::Channel, "{shortest}");
+        }
+    }
 }
 
 #[test]
