@@ -1,20 +1,23 @@
 //! The arithmetic of a step, row by row, so that a row is in the first-level cache from its first pass to its last.
 //!
 //! Every function is one plain loop over slices, which the compiler turns into vector instructions; sums are kept in
-//! [`LANES`] partial sums. Loops that do several sums at once are left alone by the vectoriser and cost three times as much
+//! [`LANES`] partial sums. None is inlined: the vectoriser relies on what it knows of a function's arguments. Loops that do several sums at once are left alone by the vectoriser and cost three times as much
 //! as one loop for each. What a row's results are depends on the row alone, so they have the same bits everywhere.
 
 /// Partial sums of a row.
 const LANES: usize = 16;
 /// Beyond this a gradient's square or its product with a parameter could leave single precision.
 const MAX_GRADIENT: f32 = 1e12;
-/// Below this a number counts as zero: arithmetic on subnormals takes a hundred times as long.
-const TINY: f32 = 1e-30;
+/// Numbers below about 1e-27 become zero by adding and subtracting this, and those above 1e-12 keep all their bits:
+/// arithmetic on subnormals takes a hundred times as long, and this is cheaper than comparing.
+const FLUSH: f32 = 1e-20;
+/// Added to the second moment for the same reason: its root adds up to 3e-14 and stands beside `adam_eps`.
+const LEAST_SECOND: f32 = 1e-30;
 const BIT: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
 #[inline(always)]
 fn flush(x: f32) -> f32 {
-    if x.abs() < TINY { 0.0 } else { x }
+    (x + FLUSH) - FLUSH
 }
 
 #[inline(always)]
@@ -42,13 +45,14 @@ pub(crate) struct AdamRates {
 fn adam(gradient: f32, first: &mut f32, second: &mut f32, c: &AdamRates) -> f32 {
     let g = bounded(gradient);
     let m = flush(*first + (g * c.strength - *first) * c.one_minus_beta1);
-    let v = flush(*second * c.beta2 + g * g * c.one_minus_beta2);
+    let v = *second * c.beta2 + g * g * c.one_minus_beta2 + LEAST_SECOND;
     *first = m;
     *second = v;
     c.step * m / (v.sqrt() * c.root + c.eps)
 }
 
 /// The step that Adam asks for, to be subtracted: into `asked`, and the moments move on.
+#[inline(never)]
 pub(crate) fn ask_adam(gradient: &[f32], first: &mut [f32], second: &mut [f32], c: &AdamRates, asked: &mut [f32]) {
     for (((asked, g), m), v) in asked.iter_mut().zip(gradient).zip(first).zip(second) {
         *asked = adam(*g, m, v, c);
@@ -56,6 +60,7 @@ pub(crate) fn ask_adam(gradient: &[f32], first: &mut [f32], second: &mut [f32], 
 }
 
 /// The step that gradient descent asks for.
+#[inline(never)]
 pub(crate) fn ask_sgd(gradient: &[f32], rate: f32, asked: &mut [f32]) {
     for (asked, g) in asked.iter_mut().zip(gradient) {
         *asked = rate * bounded(*g);
@@ -83,6 +88,7 @@ fn step_one_of_phase(theta: f32, asked: f32, screened: f32, r: &StepRates) -> f3
 }
 
 /// Applies a step to a row whose entries share a phase.
+#[inline(never)]
 pub(crate) fn apply_whole(theta: &mut [f32], asked: &[f32], rates: &StepRates) {
     let r = *rates;
     for (theta, asked) in theta.iter_mut().zip(asked) {
@@ -91,6 +97,7 @@ pub(crate) fn apply_whole(theta: &mut [f32], asked: &[f32], rates: &StepRates) {
 }
 
 /// Applies a step to a row whose entries have phases of their own: `screened` is 0 or 1.
+#[inline(never)]
 pub(crate) fn apply_each(theta: &mut [f32], asked: &[f32], screened: &[f32], rates: &StepRates) {
     let r = *rates;
     for ((theta, asked), screened) in theta.iter_mut().zip(asked).zip(screened) {
@@ -106,6 +113,7 @@ pub(crate) struct MomentRow<'a> {
 }
 
 /// [`ask_adam`] and [`apply_whole`] at once: the divider is what Adam waits for, and the rest goes on meanwhile.
+#[inline(never)]
 pub(crate) fn adam_whole(
     theta: &mut [f32],
     gradient: &[f32],
@@ -124,6 +132,7 @@ pub(crate) fn adam_whole(
 }
 
 /// [`ask_adam`] and [`apply_each`] at once.
+#[inline(never)]
 pub(crate) fn adam_each(
     theta: &mut [f32],
     gradient: &[f32],
@@ -143,6 +152,7 @@ pub(crate) fn adam_each(
 }
 
 /// Mixes `|theta g|` into the activities of single parameters.
+#[inline(never)]
 pub(crate) fn note_activity(activity: &mut [f32], theta: &[f32], gradient: &[f32], gain: f32) {
     for ((activity, theta), g) in activity.iter_mut().zip(theta).zip(gradient) {
         let saliency = (*theta * bounded(*g)).abs();
@@ -151,6 +161,7 @@ pub(crate) fn note_activity(activity: &mut [f32], theta: &[f32], gradient: &[f32
 }
 
 /// Writes bits as 0 or 1.
+#[inline(never)]
 pub(crate) fn unpack(bits: &[u8], screened: &mut [f32]) {
     let (blocks, tail) = screened.as_chunks_mut::<8>();
     for (block, byte) in blocks.iter_mut().zip(bits) {
@@ -165,6 +176,7 @@ pub(crate) fn unpack(bits: &[u8], screened: &mut [f32]) {
 }
 
 /// Turns phases, as 0 or 1, into those that activities ask for: SCREENED above `enter`, or above `leave` if it was before.
+#[inline(never)]
 pub(crate) fn schmitt(activity: &[f32], screened: &mut [f32], enter: f32, leave: f32) {
     for (phase, activity) in screened.iter_mut().zip(activity) {
         let limit = if *phase != 0.0 { leave } else { enter };
@@ -173,6 +185,7 @@ pub(crate) fn schmitt(activity: &[f32], screened: &mut [f32], enter: f32, leave:
 }
 
 /// Packs phases, as 0 or 1, into bits.
+#[inline(never)]
 pub(crate) fn pack(screened: &[f32], bits: &mut [u8]) {
     for (block, byte) in screened.chunks(8).zip(bits) {
         *byte = block.iter().enumerate().fold(0, |byte, (i, phase)| byte | u8::from(*phase != 0.0) << i);
@@ -189,28 +202,31 @@ fn sum_over(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
             lanes[lane] += term(x[lane], y[lane]);
         }
     }
-    for ((lane, x), y) in lanes.iter_mut().zip(x_tail).zip(y_tail) {
-        *lane += term(*x, *y);
-    }
-    lanes.iter().map(|lane| f64::from(*lane)).sum()
+    // Apart from the lanes, which can stay in registers so.
+    let tail: f64 = x_tail.iter().zip(y_tail).map(|(x, y)| f64::from(term(*x, *y))).sum();
+    lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>() + tail
 }
 
 /// `sum |theta g|`.
+#[inline(never)]
 pub(crate) fn path(theta: &[f32], gradient: &[f32]) -> f64 {
     sum_over(theta, gradient, |theta, g| (theta * bounded(g)).abs())
 }
 
 /// `sum x`.
+#[inline(never)]
 pub(crate) fn total(x: &[f32]) -> f64 {
     sum_over(x, x, |x, _| x)
 }
 
 /// `sum x^2`.
+#[inline(never)]
 pub(crate) fn squares(x: &[f32]) -> f64 {
     sum_over(x, x, |x, _| x * x)
 }
 
 /// `sum x^2` where `screened` is 1.
+#[inline(never)]
 pub(crate) fn squares_where(x: &[f32], screened: &[f32]) -> f64 {
     sum_over(x, screened, |x, screened| x * x * screened)
 }

@@ -110,7 +110,7 @@ pub struct LayerConfig {
     pub beta1: f64,
     /// Adam's decay of the mean squared gradient, in [0, 1). Default 0.999.
     pub beta2: f64,
-    /// Adam's addend to the root of the second moment, > 0. Default 1e-8.
+    /// Adam's addend to the root of the second moment, in [1e-11, 1]. Default 1e-8.
     pub adam_eps: f64,
     /// Learning rate of `B` over that of `A`, > 0. Default 1; LoRA+ advises up to 16 (R5).
     pub lora_plus_ratio: f64,
@@ -240,9 +240,9 @@ impl LayerConfig {
         let above = "a finite number above 0";
         check("beta1", below_one(self.beta1), share, &self.beta1)?;
         check("beta2", below_one(self.beta2), share, &self.beta2)?;
-        // Moments below 1e-30 count as zero, so their root has to be small beside it.
-        let eps = (1e-12..=1.0).contains(&self.adam_eps);
-        check("adam_eps", eps, "a number in [1e-12, 1]", &self.adam_eps)?;
+        // The second moment never falls to zero; its least root has to be small beside this.
+        let eps = (1e-11..=1.0).contains(&self.adam_eps);
+        check("adam_eps", eps, "a number in [1e-11, 1]", &self.adam_eps)?;
         check("lora_plus_ratio", positive(self.lora_plus_ratio), above, &self.lora_plus_ratio)?;
         let exponent = self.rank_exponent.is_none_or(f64::is_finite);
         check("rank_exponent", exponent, "a finite number or null", &self.rank_exponent)?;
