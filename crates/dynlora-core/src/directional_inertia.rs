@@ -172,15 +172,17 @@ impl DirectionalInertia {
         }
     }
 
-    /// The damping of the rows of `B^T` of a layer's module: `(I + kappa H H^T)^-1`, `(r, r)`.
-    pub fn mixing(&self, module: usize, factors: &ModuleFactors) -> Vec<f32> {
+    /// The damping of the rows of `B^T` of a layer's module: `(I + kappa (R / r) H H^T)^-1`, `(r, r)`, in a stack of `R =
+    /// stack_rank` channels. All channels of the stack answer for the function together, and a layer sees only its own: what
+    /// the others add to the mass is taken to be like its own.
+    pub fn mixing(&self, module: usize, factors: &ModuleFactors, stack_rank: usize) -> Vec<f32> {
         let mass = &self.modules[module];
         let (r, d_in) = (factors.rank, mass.d_in.max(1));
         let h: Vec<Vec<f64>> = (0..r)
             .map(|j| mass.mass.chunks_exact(d_in).map(|v| f64::from(dot(v, factors.a_row(j)))).collect())
             .collect();
         let square: f64 = factors.a.iter().map(|a| f64::from(*a).powi(2)).sum();
-        let scale = if square > 0.0 { self.config.strength * r as f64 / square } else { 0.0 };
+        let scale = if square > 0.0 { self.config.strength * stack_rank as f64 / square } else { 0.0 };
         let mut matrix = vec![0.0; r * r];
         for i in 0..r {
             for j in 0..=i {
@@ -422,7 +424,7 @@ mod tests {
             assert!((f64::from(damped[i]) - expected).abs() < 1e-5, "{i}");
         }
         let factors = ModuleFactors { d_in: d, d_out: 5, rank: r, a: uniform(2, r * d), b: vec![0.0; r * 5] };
-        let mixing = inertia.mixing(0, &factors);
+        let mixing = inertia.mixing(0, &factors, r);
         let square: f64 = factors.a.iter().map(|a| f64::from(*a).powi(2)).sum::<f64>() / r as f64;
         let mut check = vec![0.0; r * r];
         for i in 0..r {

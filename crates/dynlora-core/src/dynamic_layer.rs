@@ -396,6 +396,13 @@ impl LoraLayer for DynamicLoraLayer {
         }
     }
 
+    fn restart_moments(&mut self) {
+        for module in &mut self.modules {
+            module.moments = None;
+            module.channels.iter_mut().for_each(|record| record.n_steps = 0);
+        }
+    }
+
     fn channel(&self, module: usize, channel: usize) -> ChannelState {
         self.channel_state(module, channel)
     }

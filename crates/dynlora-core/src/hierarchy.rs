@@ -308,8 +308,18 @@ impl LoraHierarchy {
     /// from now on. For callers who know that a task is done.
     pub fn consolidate(&mut self) {
         self.regime.begin();
+        self.begin_regime();
+    }
+
+    /// What was read until now is protected, and the optimiser begins anew.
+    pub(crate) fn begin_regime(&mut self) {
         self.directional.remember();
         self.mixing.clear();
+        for owner in self.layers.owners() {
+            if let Some(layer) = self.layers.layer(owner.level, owner.agent) {
+                layer.restart_moments();
+            }
+        }
     }
 
     /// Settings.

@@ -41,6 +41,10 @@ pub trait LoraLayer: Debug + Send + Sync + 'static {
     /// otherwise note decay and compute it when a channel is next touched.
     fn settle(&mut self) {}
 
+    /// Begins the optimiser's moments anew: a new regime of data has begun, and a second moment of the settled gradients before
+    /// it would make the first steps many times too long.
+    fn restart_moments(&mut self) {}
+
     /// State of a channel.
     fn channel(&self, module: usize, channel: usize) -> ChannelState;
     /// A copy of all that belongs to a channel.

@@ -84,8 +84,7 @@ impl LoraHierarchy {
         let gradient_norm = mean_norm(&batches);
         let new_regime = !batches.is_empty() && self.regime.observe(gradient_norm);
         if new_regime {
-            self.directional.remember();
-            self.mixing.clear();
+            self.begin_regime();
         }
         for batch in batches.values() {
             if let Some(activity) = &batch.activity {
@@ -265,7 +264,8 @@ impl LoraHierarchy {
         }
         let Some(layer) = self.layers.get(owner.level, owner.agent) else { return };
         let modules = layer.factors().iter().enumerate();
-        let mixing = modules.map(|(module, factors)| self.directional.mixing(module, factors)).collect();
+        let stack = |module: usize| self.ranks.iter().map(|ranks| ranks[module]).sum::<usize>();
+        let mixing = modules.map(|(module, factors)| self.directional.mixing(module, factors, stack(module))).collect();
         self.mixing.insert(owner, mixing);
     }
 

@@ -1,0 +1,214 @@
+//! The hierarchy of `dynlora-core` with the resonance of `dynlora-resonance`, and each of its mechanisms switched off.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dynlora_core::{
+    AgentId, ContentHash, HierarchyConfig, LoraHierarchy, MigrationMode, PlainMean, Resonance, StackGradient,
+};
+use dynlora_resonance::{ResonanceConfig, ResonanceEngine};
+use krystal_lm::kernels::cpu::Cpu;
+use krystal_lm::{ActivityPlan, Gradients, LoraWeights};
+
+use crate::continual::base_model::{Base, backward};
+use crate::continual::learner::{Learner, Method, PhaseData, Protocol, Setup};
+use crate::continual::stream::{AgentBatch, StreamKind};
+use crate::continual::task::token_batch;
+
+#[derive(Debug)]
+struct Dynamic {
+    hierarchy: LoraHierarchy,
+    learning_rate: f64,
+    /// Told where phases end.
+    is_told: bool,
+    published: BTreeMap<AgentId, Arc<LoraWeights<Cpu>>>,
+    migrations: u64,
+}
+
+impl Dynamic {
+    fn publish(&mut self, base: &Base, agent: AgentId) {
+        let snapshot = self.hierarchy.snapshot();
+        let fused = snapshot.fused(agent).expect("the agent was added");
+        let weights = LoraWeights::from_fused(&Cpu, base.decoder().config(), snapshot.shapes(), &fused);
+        self.published.insert(agent, Arc::new(weights));
+    }
+}
+
+impl Learner for Dynamic {
+    fn learn(&mut self, base: &Base, batches: &[AgentBatch]) -> f64 {
+        let (decoder, config) = (base.decoder(), base.decoder().config());
+        let version = self.hierarchy.snapshot().version();
+        let mut loss = 0.0;
+        for batch in batches {
+            let agent = AgentId(batch.agent as u64);
+            let lora = Arc::clone(&self.published[&agent]);
+            let plan = ActivityPlan::default();
+            let mut gradients = Gradients::lora(&Cpu, config, &lora).with_activity(&Cpu, config, &lora, plan);
+            loss += backward(decoder, Some(&lora), token_batch(&batch.examples), &mut gradients);
+            let (activity, sketch) = gradients.activity(&Cpu).expect("it was asked for");
+            let snapshot = self.hierarchy.snapshot();
+            let fused: Vec<[usize; 6]> = offsets(&snapshot, agent);
+            let mut levels: [Vec<f32>; 5] = Default::default();
+            for (module, (shape, offsets)) in snapshot.shapes().iter().zip(&fused).enumerate() {
+                let (a, b) = (gradients.channels(&Cpu, 2 * module), gradients.channels(&Cpu, 2 * module + 1));
+                for (level, to) in levels.iter_mut().enumerate() {
+                    to.extend(&a[offsets[level] * shape.d_in..offsets[level + 1] * shape.d_in]);
+                    to.extend(&b[offsets[level] * shape.d_out..offsets[level + 1] * shape.d_out]);
+                }
+            }
+            let gradient = StackGradient { agent, version, levels, activity: Some(activity), sketch };
+            self.hierarchy.submit(gradient).expect("a finite gradient of the right shape");
+        }
+        let report = self.hierarchy.tick(self.learning_rate).expect("finite layers");
+        self.migrations += report.migrations.len() as u64;
+        for batch in batches {
+            self.publish(base, AgentId(batch.agent as u64));
+        }
+        loss / batches.len() as f64
+    }
+
+    fn end_phase(&mut self, _base: &Base, _phase: &PhaseData<'_>) {
+        if self.is_told {
+            self.hierarchy.consolidate();
+        }
+    }
+
+    fn weights(&self, _base: &Base, agent: usize) -> Arc<LoraWeights<Cpu>> {
+        Arc::clone(&self.published[&AgentId(agent as u64)])
+    }
+
+    fn notes(&self) -> Vec<(String, f64)> {
+        let vitals = self.hierarchy.vitals();
+        let mut notes = vec![
+            ("regimes".to_owned(), self.hierarchy.n_regimes() as f64),
+            ("migrations".to_owned(), self.migrations as f64),
+        ];
+        for layer in vitals.layers.iter().take(5) {
+            notes.push((format!("{}.inertia", layer.owner.level), layer.effective_inertia));
+            notes.push((format!("{}.screened", layer.owner.level), layer.measurement.screening_rate.unwrap_or(-1.0)));
+        }
+        notes
+    }
+}
+
+fn offsets(snapshot: &dynlora_core::Snapshot, agent: AgentId) -> Vec<[usize; 6]> {
+    let rank = |level, module: usize| snapshot.layer(level, agent).map_or(0, |layer| layer[module].rank);
+    (0..snapshot.shapes().len())
+        .map(|module| {
+            let mut offsets = [0; 6];
+            for level in dynlora_core::Level::ALL {
+                offsets[level.index() + 1] = offsets[level.index()] + rank(level, module);
+            }
+            offsets
+        })
+        .collect()
+}
+
+/// What a variant changes.
+type Change = fn(&mut HierarchyConfig);
+
+fn make(
+    base: &Base,
+    setup: &Setup<'_>,
+    change: Change,
+    is_plain: bool,
+    is_told: bool,
+) -> anyhow::Result<Box<dyn Learner>> {
+    let settings = setup.settings;
+    let mut config = HierarchyConfig::default().with_total_rank(settings.rank);
+    config.directional.strength = settings.number("strength", config.directional.strength)?;
+    config.directional.directions = settings.number("directions", config.directional.directions as f64)? as usize;
+    config.regime.jump = settings.number("jump", config.regime.jump)?;
+    config.layer.density_factor = settings.number("density", config.layer.density_factor)?;
+    config.layer.free_decay = settings.number("free_decay", config.layer.free_decay)?;
+    config.layer.screened_decay = settings.number("screened_decay", config.layer.screened_decay)?;
+    config.layer.screened_rate = settings.number("screened_rate", config.layer.screened_rate)?;
+    let spread = settings.number("spread", 1.0)?;
+    config.base_inertia = config.base_inertia.map(|inertia| 1.0 - (1.0 - inertia).powf(spread));
+    let off = |key: &str| settings.number(key, 1.0).map(|x| x == 0.0);
+    let mechanisms = &mut config.layer.mechanisms;
+    mechanisms.decay &= !off("decay")?;
+    mechanisms.screening &= !off("screening")?;
+    mechanisms.inertia &= !off("inertia")?;
+    if off("migration")? {
+        config.migration.mode = MigrationMode::Off;
+    }
+    change(&mut config);
+    let engine: Box<dyn Resonance> = match is_plain || off("resonance")? {
+        true => Box::new(PlainMean::default()),
+        false => Box::new(ResonanceEngine::new(ResonanceConfig::default())?),
+    };
+    let identity = ContentHash::of_bytes(b"the continual suite's base model");
+    let mut hierarchy = LoraHierarchy::new(config, base.shapes(), identity, setup.seed, engine)?;
+    for agent in 0..setup.n_agents {
+        hierarchy.add_agent(AgentId(agent as u64))?;
+    }
+    hierarchy.publish()?;
+    let mut dynamic =
+        Dynamic { hierarchy, learning_rate: setup.learning_rate, is_told, published: BTreeMap::new(), migrations: 0 };
+    for agent in 0..setup.n_agents {
+        dynamic.publish(base, AgentId(agent as u64));
+    }
+    Ok(Box::new(dynamic))
+}
+
+/// `dynamic` and its ablations.
+pub(super) fn methods() -> Vec<Method> {
+    let dynamic = Method {
+        name: "dynamic",
+        what: "the five-layer hierarchy",
+        protocol: Protocol::Stream,
+        boundaries: false,
+        hyper: None,
+        tuned_as: "dynamic",
+        fits: |_| true,
+        make: |base, setup| make(base, setup, |_| (), false, false),
+    };
+    vec![
+        dynamic,
+        Method {
+            name: "dynamic-told",
+            what: "told where phases end instead of detecting it",
+            boundaries: true,
+            fits: |kind| kind != StreamKind::Agents,
+            make: |base, setup| make(base, setup, |config| config.regime.enabled = false, false, true),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-directions",
+            what: "without inertia along directions",
+            make: |base, setup| make(base, setup, |config| config.directional.enabled = false, false, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-inertia",
+            what: "without inertia that grows with use",
+            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.inertia = false, false, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-decay",
+            what: "without decay",
+            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.decay = false, false, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-screening",
+            what: "without phases",
+            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.screening = false, false, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-resonance",
+            what: "the plain mean instead of resonance",
+            make: |base, setup| make(base, setup, |_| (), true, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-migration",
+            what: "without migration",
+            make: |base, setup| make(base, setup, |config| config.migration.mode = MigrationMode::Off, false, false),
+            ..dynamic
+        },
+    ]
+}
