@@ -59,7 +59,7 @@ impl Settings {
     pub fn steps(&self, kind: StreamKind) -> usize {
         let steps = match kind {
             StreamKind::Arith | StreamKind::Strings => 80.0,
-            StreamKind::Formal => 100.0,
+            StreamKind::Formal => 120.0,
             StreamKind::Recall => 60.0,
             StreamKind::Recurring => 30.0,
             StreamKind::Agents => 200.0,

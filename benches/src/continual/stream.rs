@@ -276,15 +276,22 @@ fn arithmetic(count: usize, rng: &mut StreamRng) -> Vec<Arithmetic> {
 }
 
 /// Languages that the base model was not trained on.
-fn languages(count: usize, rng: &mut StreamRng) -> Vec<Language> {
+pub(super) fn languages(count: usize, rng: &mut StreamRng) -> Vec<Language> {
+    let known = base_languages();
     let first = rng.random_range(0..3);
+    let mut automaton = |states| loop {
+        let drawn = Language::draw_reset_automaton(states, rng);
+        if !known.contains(&drawn) {
+            break drawn;
+        }
+    };
     let pool = vec![
-        Language::Count { from: 0, of: rng.random_range(0..3), alphabet: 3, modulus: 2 },
+        Language::Even { from: 4, of: 5, alphabet: 3 },
         Language::Dyck { kinds: 1 },
         Language::Dyck { kinds: 2 },
         Language::Equal { first, second: first + 1 },
-        Language::draw_reset_automaton(3, rng),
-        Language::draw_reset_automaton(4, rng),
+        automaton(3),
+        automaton(4),
     ];
     let mut pool = shuffled(pool, rng);
     pool.truncate(count);

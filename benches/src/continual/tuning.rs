@@ -87,7 +87,36 @@ fn best_of(
 }
 
 /// What `--tune` chose, for the sizes of [`Settings::default`]: method, stream, learning rate, own number.
-const RECORDED: &[(&str, &str, f64, f64)] = &[];
+const RECORDED: &[(&str, &str, f64, f64)] = &[
+    ("sequential", "arith", 5e-4, 0.0),
+    ("joint", "arith", 1e-3, 0.0),
+    ("fresh", "arith", 2e-3, 0.0),
+    ("ewc", "arith", 1e-3, 1.0),
+    ("olora", "arith", 2e-3, 0.03),
+    ("ema2", "arith", 1e-3, 0.05),
+    ("ema2-free", "arith", 5e-4, 0.02),
+    ("replay", "arith", 1e-3, 0.02),
+    ("sequential", "strings", 5e-4, 0.0),
+    ("joint", "strings", 5e-4, 0.0),
+    ("fresh", "strings", 5e-4, 0.0),
+    ("ewc", "strings", 1e-3, 1.0),
+    ("olora", "strings", 1e-3, 0.03),
+    ("ema2", "strings", 2e-3, 0.05),
+    ("ema2-free", "strings", 5e-4, 0.02),
+    ("replay", "strings", 1e-3, 0.02),
+    ("sequential", "formal", 1e-3, 0.0),
+    ("joint", "formal", 1e-3, 0.0),
+    ("fresh", "formal", 2e-3, 0.0),
+    ("ewc", "formal", 5e-4, 1.0),
+    ("olora", "formal", 1e-3, 0.003),
+    ("ema2", "formal", 5e-4, 0.05),
+    ("ema2-free", "formal", 1e-3, 0.02),
+    ("replay", "formal", 1e-3, 0.02),
+    ("sequential", "agents", 2e-3, 0.0),
+    ("ema2", "agents", 4e-3, 0.1),
+    ("ema2-free", "agents", 4e-3, 0.1),
+    ("private", "agents", 4e-3, 0.0),
+];
 
 /// The recorded choice; for a method or stream that was never tuned, a middle rate and its first own number.
 pub fn recorded(method: &Method, kind: StreamKind) -> Choice {

@@ -23,6 +23,15 @@ pub enum Language {
         /// Modulo which number; 2 is parity.
         modulus: u32,
     },
+    /// Words with an even number of a letter.
+    Even {
+        /// The first letter there is.
+        from: u32,
+        /// Which letter is counted.
+        of: u32,
+        /// How many letters there are.
+        alphabet: u32,
+    },
     /// Balanced brackets of so many kinds (1 or 2).
     Dyck {
         /// Kinds of brackets.
@@ -91,6 +100,7 @@ impl Task for Language {
             Self::Count { from, of, alphabet, modulus } => {
                 format!("count {of} in {from}..{} mod {modulus}", from + alphabet)
             }
+            Self::Even { from, of, alphabet } => format!("even {of} in {from}..{}", from + alphabet),
             Self::Dyck { kinds } => format!("dyck-{kinds}"),
             Self::Depth { kinds } => format!("depth of {kinds}"),
             Self::Equal { first, second } => format!("{first}^n {second}^n"),
@@ -105,7 +115,7 @@ impl Task for Language {
             (0..LENGTH).map(|_| letter(from + rng.random_range(0..alphabet))).collect()
         };
         match self {
-            Self::Count { from, alphabet, .. } => uniform(*from, *alphabet),
+            Self::Count { from, alphabet, .. } | Self::Even { from, alphabet, .. } => uniform(*from, *alphabet),
             Self::SameEnds { alphabet } => {
                 let mut word = uniform(0, *alphabet);
                 if rng.random_bool(0.3) {
@@ -124,7 +134,7 @@ impl Task for Language {
             }
             Self::Dyck { kinds } => {
                 let mut word = Self::balanced(*kinds, LENGTH, rng);
-                if rng.random_bool(0.5) {
+                if rng.random_bool(0.75) {
                     let place = rng.random_range(0..LENGTH);
                     word[place] = BRACKETS + rng.random_range(0..2 * kinds);
                 }
@@ -158,6 +168,7 @@ impl Task for Language {
                 return vec![number((2 * opening - LENGTH) as u32)];
             }
             Self::SameEnds { .. } => question[0] == question[LENGTH - 1],
+            Self::Even { of, .. } => count(*of) % 2 == 0,
             Self::Majority { of, over } => count(*of) > count(*over),
             Self::Equal { first, second } => {
                 let half = LENGTH / 2;
@@ -225,6 +236,7 @@ mod tests {
     #[test]
     fn memberships_are_those_of_the_words_written_out() {
         check(&Language::Equal { first: 0, second: 1 }, |word| word == "aabb");
+        check(&Language::Even { from: 4, of: 5, alphabet: 3 }, |word| word.split('f').count() % 2 == 1);
         check(&Language::SameEnds { alphabet: 3 }, |word| word.chars().next() == word.chars().last());
         check(&Language::Majority { of: 0, over: 1 }, |word| matches!(word.replace('b', "").len(), 3 | 4));
     }
