@@ -1,4 +1,9 @@
-//! [`Policy`] for the models of `krystal-lm` (feature `lm`).
+//! [`Policy`] for the models of `krystal-lm` (feature `lm`): [`LmPolicy`] for an adapter or all weights, [`DynamicPolicy`] for a
+//! hierarchy of layers with dynamics of their own.
+
+mod dynamic;
+mod dynamic_events;
+mod speaker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,14 +11,16 @@ use std::sync::Arc;
 use dynlora_core::LoraAdapter;
 use krystal_lm::kernels::cpu::Cpu;
 use krystal_lm::{
-    Decoder, GenerateOptions, Gradients, Group, GroupTape, Keep, LanguageModel, LoraWeights, StopStrings, Tensor,
-    decoder_from, generate, save_language_model,
+    Decoder, Gradients, GroupTape, Keep, LanguageModel, LoraWeights, Tensor, decoder_from, save_language_model,
 };
 
 use crate::data::Prompt;
-use crate::policy::{Completion, Finish, GenerationRequest, Parameter, Policy, ScoreGroup, TokenScores, TokenWeights};
+use crate::policy::{Completion, GenerationRequest, Parameter, Policy, ScoreGroup, TokenScores, TokenWeights};
 
-/// What can go wrong in a [`LmPolicy`].
+pub use dynamic::{DynamicPolicy, DynamicTape};
+use speaker::Speaker;
+
+/// What can go wrong in a [`LmPolicy`] or a [`DynamicPolicy`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LmError {
@@ -46,6 +53,24 @@ pub enum LmError {
         /// The vocabulary's size.
         vocab_size: usize,
     },
+    /// The hierarchy of layers could not do what was asked.
+    #[error("the hierarchy of layers cannot do this")]
+    Hierarchy(#[source] dynlora_core::Error),
+    /// A step was refused; the snapshot published last keeps serving.
+    #[error("step {step} is refused, and the last snapshot stays")]
+    Step {
+        /// The step.
+        step: u64,
+        /// The reason.
+        #[source]
+        source: dynlora_core::Error,
+    },
+    /// The state of a hierarchy is not JSON, or another version's.
+    #[error("the state of the hierarchy is not what this version writes")]
+    State(#[source] serde_json::Error),
+    /// The state of a hierarchy within a checkpoint.
+    #[error("the state of the hierarchy cannot be used")]
+    Checkpoint(#[source] krystal_checkpoint::Error),
 }
 
 /// A tensor being trained.
@@ -77,13 +102,9 @@ enum Trained {
 /// the model as it was loaded.
 #[derive(Debug)]
 pub struct LmPolicy {
-    model: Arc<LanguageModel>,
+    speaker: Speaker,
     trained: Trained,
     masters: Vec<Master>,
-    eos_token_ids: Vec<u32>,
-    stop: Vec<String>,
-    keep: Keep,
-    max_batch: usize,
 }
 
 impl LmPolicy {
@@ -116,41 +137,40 @@ impl LmPolicy {
     }
 
     fn new(model: Arc<LanguageModel>, trained: Trained, masters: Vec<Master>) -> Self {
-        let eos_token_ids = model.eos_token_ids();
-        Self { model, trained, masters, eos_token_ids, stop: Vec::new(), keep: Keep::default(), max_batch: 256 }
+        Self { speaker: Speaker::new(model), trained, masters }
     }
 
     /// Ends completions at these strings as well.
     #[must_use]
     pub fn with_stop_strings(mut self, stop: Vec<String>) -> Self {
-        self.stop = stop;
+        self.speaker.stop = stop;
         self
     }
 
     /// Ends completions at these tokens instead of the model's own; none means at the length limit alone.
     #[must_use]
     pub fn with_eos_token_ids(mut self, eos_token_ids: Vec<u32>) -> Self {
-        self.eos_token_ids = eos_token_ids;
+        self.speaker.eos_token_ids = eos_token_ids;
         self
     }
 
     /// What is kept between forward and backward pass.
     #[must_use]
     pub fn with_keep(mut self, keep: Keep) -> Self {
-        self.keep = keep;
+        self.speaker.keep = keep;
         self
     }
 
     /// Most sequences that a thread decodes together (default 256): speed and memory alone.
     #[must_use]
     pub fn with_max_batch(mut self, max_batch: usize) -> Self {
-        self.max_batch = max_batch;
+        self.speaker.max_batch = max_batch;
         self
     }
 
     /// The model, with its base weights.
     pub fn model(&self) -> &Arc<LanguageModel> {
-        &self.model
+        &self.speaker.model
     }
 
     /// The adapter as last published, where one is trained.
@@ -175,27 +195,9 @@ impl LmPolicy {
     /// The published model.
     fn current(&self) -> (&Decoder<Cpu>, Option<&LoraWeights<Cpu>>) {
         match &self.trained {
-            Trained::Adapter { published, .. } => (&self.model.decoder, Some(published)),
+            Trained::Adapter { published, .. } => (&self.speaker.model.decoder, Some(published)),
             Trained::All { published, .. } => (published, None),
         }
-    }
-
-    fn groups<'a>(&self, groups: &[ScoreGroup<'a>]) -> Result<Vec<Group<'a>>, LmError> {
-        let config = self.model.decoder.config();
-        let (longest, vocab_size) = (config.max_position_embeddings, config.vocab_size);
-        for group in groups {
-            for completion in &group.completions {
-                let (prompt, completion) = (group.prompt.len(), completion.len());
-                if prompt == 0 || completion == 0 || prompt + completion > longest {
-                    return Err(LmError::Length { prompt, completion, max_position_embeddings: longest });
-                }
-            }
-            let mut tokens = group.prompt.iter().chain(group.completions.iter().copied().flatten());
-            if let Some(token) = tokens.find(|t| **t as usize >= vocab_size) {
-                return Err(LmError::Token { token: *token, vocab_size });
-            }
-        }
-        Ok(groups.iter().map(|g| Group { prompt: g.prompt, completions: g.completions.clone() }).collect())
     }
 }
 
@@ -205,43 +207,25 @@ impl Policy for LmPolicy {
 
     fn generate(&self, request: &GenerationRequest) -> Result<Vec<Vec<Completion>>, LmError> {
         let (decoder, lora) = self.current();
-        let prompts: Vec<_> =
-            request.prompts.iter().map(|p| krystal_lm::PromptRequest { tokens: &p.tokens, stream: p.stream }).collect();
-        let stop = StopStrings::new(&self.model.tokenizer, self.stop.iter().cloned());
-        let options = GenerateOptions {
-            stop: Some(&stop),
-            seed: request.seed,
-            purpose: request.purpose,
-            max_batch: self.max_batch,
-            ..GenerateOptions::new(&request.sampling, request.max_completion_length, &self.eos_token_ids)
-        };
-        let out = generate(decoder, lora, &prompts, request.num_generations, &options).map_err(LmError::Generate)?;
-        let completion = |g: krystal_lm::Generated| Completion {
-            tokens: g.tokens,
-            log_probs: g.log_probs,
-            finish: match g.finish {
-                krystal_lm::Finish::EndOfSequence => Finish::EndOfSequence,
-                krystal_lm::Finish::Stop => Finish::Stop,
-                krystal_lm::Finish::Length => Finish::Length,
-            },
-        };
-        Ok(out.into_iter().map(|row| row.into_iter().map(completion).collect()).collect())
+        let prompts: Vec<_> = request.prompts.iter().collect();
+        self.speaker.generate(decoder, lora, &prompts, request)
     }
 
     fn score(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<TokenScores, LmError> {
         let (decoder, lora) = self.current();
-        let scores = decoder.score_groups(lora, &self.groups(groups)?, temperature);
+        let scores = decoder.score_groups(lora, &self.speaker.groups(groups)?, temperature);
         Ok(TokenScores { log_probs: scores.log_probs, entropy: scores.entropy })
     }
 
     fn score_reference(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<Option<TokenScores>, LmError> {
-        let scores = self.model.decoder.score_groups(None, &self.groups(groups)?, temperature);
+        let scores = self.speaker.model.decoder.score_groups(None, &self.speaker.groups(groups)?, temperature);
         Ok(Some(TokenScores { log_probs: scores.log_probs, entropy: scores.entropy }))
     }
 
     fn forward(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<(TokenScores, Self::Tape), LmError> {
         let (decoder, lora) = self.current();
-        let (scores, tape) = decoder.forward_groups(lora, &self.groups(groups)?, temperature, self.keep);
+        let (scores, tape) =
+            decoder.forward_groups(lora, &self.speaker.groups(groups)?, temperature, self.speaker.keep);
         Ok((TokenScores { log_probs: scores.log_probs, entropy: scores.entropy }, tape))
     }
 
@@ -271,7 +255,7 @@ impl Policy for LmPolicy {
     }
 
     fn publish(&mut self) -> Result<(), LmError> {
-        let config = self.model.decoder.config();
+        let config = self.speaker.model.decoder.config();
         match &mut self.trained {
             Trained::Adapter { adapter, published, .. } => {
                 for (module, pair) in adapter.modules.iter_mut().zip(self.masters.chunks_exact(2)) {
@@ -297,20 +281,11 @@ impl Policy for LmPolicy {
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, LmError> {
-        if self.stop.is_empty() {
-            return self.model.tokenizer.decode(tokens, true).map_err(LmError::Model);
-        }
-        StopStrings::new(&self.model.tokenizer, self.stop.iter().cloned()).text(tokens).map_err(LmError::Model)
+        self.speaker.decode(tokens)
     }
 
     fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, LmError> {
-        match prompt {
-            Prompt::Text(text) => self.model.encode(text),
-            Prompt::Messages(messages) => {
-                self.model.encode_chat(messages.iter().map(|m| (m.role.as_str(), m.content.as_str())))
-            }
-        }
-        .map_err(LmError::Model)
+        self.speaker.encode_prompt(prompt)
     }
 
     fn save(&self, directory: &Path) -> Result<(), LmError> {
@@ -320,8 +295,13 @@ impl Policy for LmPolicy {
             }
             Trained::All { .. } => {
                 let tensors = self.tensors().unwrap_or_default();
-                save_language_model(directory, self.model.decoder.config(), &tensors, &self.model.tokenizer)
-                    .map_err(LmError::Model)
+                save_language_model(
+                    directory,
+                    self.speaker.model.decoder.config(),
+                    &tensors,
+                    &self.speaker.model.tokenizer,
+                )
+                .map_err(LmError::Model)
             }
         }
     }

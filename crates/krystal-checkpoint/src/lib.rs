@@ -10,4 +10,4 @@ mod state;
 pub use atomic::{write_atomically, write_atomically_with};
 pub use error::Error;
 pub use frame::Header;
-pub use state::{load, read_header, save};
+pub use state::{from_bytes, load, read_header, save, to_bytes};

@@ -18,12 +18,29 @@ use crate::{Error, Header, atomic, frame, payload};
 /// [`Error::Encode`] where the value has no such encoding, [`Error::Io`] where it cannot be written; the previous file is
 /// then as it was.
 pub fn save(path: &Path, kind: &str, version: u32, value: &impl Serialize) -> Result<(), Error> {
-    let payload = payload::encode(value).map_err(|reason| Error::Encode {
-        path: path.to_owned(),
-        kind: kind.to_owned(),
-        reason,
-    })?;
-    atomic::write_atomically(path, &frame::seal(kind, version, &payload))
+    atomic::write_atomically(path, &encode(path, kind, version, value)?)
+}
+
+/// What [`save`] would write, for values inside another checkpoint: whole or refused by themselves.
+///
+/// # Errors
+/// [`Error::Encode`] where the value has no such encoding.
+pub fn to_bytes(kind: &str, version: u32, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    encode(Path::new(kind), kind, version, value)
+}
+
+/// Reads what [`to_bytes`] made.
+///
+/// # Errors
+/// As [`load`], with `kind` in the place of the file's name.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8], kind: &str, version: u32) -> Result<T, Error> {
+    decode(Path::new(kind), bytes, kind, version)
+}
+
+fn encode(path: &Path, kind: &str, version: u32, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let encoded = payload::encode(value);
+    let payload = encoded.map_err(|reason| Error::Encode { path: path.to_owned(), kind: kind.to_owned(), reason })?;
+    Ok(frame::seal(kind, version, &payload))
 }
 
 /// Reads what [`save`] wrote, if it is whole, of this `kind` and of exactly this `version`.
@@ -111,7 +128,10 @@ mod tests {
             let path = directory.path().join("state");
             save(&path, &kind, version, &state).unwrap();
             prop_assert_eq!(read_header(&path).unwrap(), Header { kind: kind.clone(), version });
-            prop_assert_eq!(load::<State>(&path, &kind, version).unwrap(), state);
+            prop_assert_eq!(&load::<State>(&path, &kind, version).unwrap(), &state);
+            let bytes = to_bytes(&kind, version, &state).unwrap();
+            prop_assert_eq!(&bytes, &fs::read(&path).unwrap());
+            prop_assert_eq!(from_bytes::<State>(&bytes, &kind, version).unwrap(), state);
         }
 
         #[test]

@@ -5,10 +5,38 @@ use std::path::PathBuf;
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong with a model folder. The cause, where there is one, is in `source()`.
+/// What can go wrong with a model and its folder. The cause, where there is one, is in `source()`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A snapshot of a hierarchy has no layers of this agent.
+    #[error("agent {agent} has no layers in the snapshot, which has {known} agents")]
+    UnknownAgent {
+        /// The agent.
+        agent: u64,
+        /// How many there are.
+        known: usize,
+    },
+    /// A snapshot of a hierarchy has a module that the model lacks.
+    #[error("the snapshot has a module `{module}` from {d_in} to {d_out}, which the model has not")]
+    ForeignModule {
+        /// The module.
+        module: String,
+        /// Its inputs.
+        d_in: usize,
+        /// Its outputs.
+        d_out: usize,
+    },
+    /// A text that cannot be continued.
+    #[error("expected at least one token, each below {vocab_size}, found {length} tokens{}", highest.map_or(String::new(), |token| format!(" up to {token}")))]
+    Context {
+        /// Tokens of the text.
+        length: usize,
+        /// The vocabulary's size.
+        vocab_size: usize,
+        /// The highest token.
+        highest: Option<u32>,
+    },
     /// A file or folder could not be read or written.
     #[error("{}: cannot {action}", path.display())]
     Io {

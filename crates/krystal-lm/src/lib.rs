@@ -31,6 +31,7 @@ pub mod generate;
 pub mod kernels;
 pub mod language_model;
 pub mod lora;
+mod lora_backend;
 
 pub use decoder::{
     ActivityPlan, CompletionScores, Decoder, Gradients, Group, GroupTape, Keep, Projection, Scores, Tape, Tensor,
@@ -41,3 +42,4 @@ pub use generate::{
 };
 pub use language_model::{LanguageModel, decoder_from, save_language_model};
 pub use lora::{LoraWeights, module_shapes};
+pub use lora_backend::{LmBackend, ScoredBatch};

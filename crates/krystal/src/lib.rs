@@ -3,6 +3,8 @@
 
 #[cfg(feature = "dynlora")]
 pub use dynlora_core as dynlora;
+#[cfg(feature = "resonance")]
+pub use dynlora_resonance as resonance;
 #[cfg(feature = "grpo")]
 pub use grpo_trainer as grpo;
 #[cfg(feature = "checkpoint")]

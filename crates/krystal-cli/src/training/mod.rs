@@ -15,5 +15,5 @@ pub(crate) use ending::Ending;
 pub(crate) use outcome::{Outcome, percent};
 pub(crate) use prompts::{PromptOptions, check_golds, drop_long, hold_out, one_reward};
 pub(crate) use run_folder::{RunOptions, keep_whole_model, resolved, resumable, write_config};
-pub(crate) use trainable::{TrainableOptions, What};
+pub(crate) use trainable::{TrainableOptions, Trained, What};
 pub(crate) use watch::{Watch, clock};

@@ -8,6 +8,7 @@ use krystal::grpo::RunDir;
 use serde::Serialize;
 use toml::{Table, Value};
 
+use super::trainable::DYNAMIC;
 use crate::cli::Global;
 use crate::settings::{self, Settings};
 
@@ -54,12 +55,17 @@ pub(crate) fn resolved<S: Settings>(options: &impl Serialize, global: &Global, s
     table.extend(Table::try_from(global).context("the options cannot be written as TOML")?);
     table.extend(settings::to_table(settings)?);
     for key in PATHS {
-        if let Some(Value::String(path)) = table.get_mut(key) {
+        if let Some(Value::String(path)) = table.get_mut(key).filter(|value| !is_word(key, value)) {
             let absolute = std::path::absolute(&*path).with_context(|| format!("{path}: no absolute path"))?;
             *path = absolute.to_str().unwrap_or(path).to_owned();
         }
     }
     Ok(table)
+}
+
+/// Whether a value that may be a path is a word instead.
+fn is_word(key: &str, value: &Value) -> bool {
+    key == "adapter" && value.as_str() == Some(DYNAMIC)
 }
 
 /// Writes `config.toml`.

@@ -1,15 +1,22 @@
 //! What is trained.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
-use krystal::dynlora::{LoraAdapter, LoraConfig, TargetModules};
-use krystal::grpo::lm::LmPolicy;
-use krystal::lm::{Keep, LanguageModel, module_shapes};
+use krystal::dynlora::{
+    AgentId, HierarchyConfig, LoraAdapter, LoraConfig, LoraHierarchy, SavedHierarchy, TargetModules,
+};
+use krystal::grpo::data::Record;
+use krystal::grpo::lm::{DynamicPolicy, LmPolicy};
+use krystal::lm::{Keep, LanguageModel, LmBackend, module_shapes};
+use krystal::resonance::{ResonanceConfig, ResonanceEngine};
 use serde::Serialize;
 
-use crate::model::open_adapter;
+use crate::failure::usage;
+use crate::model::{must_be_folder, open_adapter};
 
 /// Which weights learn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -21,6 +28,30 @@ pub(crate) enum What {
     All,
 }
 
+/// The value of `--adapter` that asks for layers with dynamics of their own.
+pub(crate) const DYNAMIC: &str = "dynamic";
+
+/// The file by which a folder is known to hold a hierarchy.
+const HIERARCHY_FILE: &str = "dynlora.json";
+
+/// What the flags ask to be trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trained<'o> {
+    /// Every weight.
+    All,
+    /// A plain adapter, from a folder or new.
+    Plain(Option<&'o Path>),
+    /// Layers with dynamics of their own, from a saved hierarchy or new.
+    Dynamic(Option<&'o Path>),
+}
+
+impl Trained<'_> {
+    /// Whether the run starts from the base model itself.
+    pub(crate) fn is_fresh(self) -> bool {
+        matches!(self, Self::All | Self::Plain(None) | Self::Dynamic(None))
+    }
+}
+
 /// Flags of verbs that train.
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(next_help_heading = "What is trained")]
@@ -28,13 +59,20 @@ pub(crate) struct TrainableOptions {
     /// lora: factors beside frozen weights; all: every weight
     #[arg(long, value_name = "WHAT", default_value = "lora", hide_possible_values = true)]
     pub(crate) train: What,
-    /// PEFT adapter folder to go on from; its own rank, scale and targets stay
+    /// PEFT adapter folder to go on from, whose rank, scale and targets stay; or `dynamic`: five layers that learn and forget at
+    /// their own pace; or a saved hierarchy of such layers (RUN/adapter/hierarchy)
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) adapter: Option<PathBuf>,
-    /// Rank of the factors
-    #[arg(long, value_name = "R", default_value_t = 16)]
-    pub(crate) lora_r: usize,
+    /// Learners with two layers of their own and three in common; record i belongs to agent i mod N, unless a column `agent` says
+    /// whose it is [default: 1; with --adapter dynamic alone]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agents: Option<u64>,
+    /// Rank of the factors, for dynamic layers the sum of their ranks [default: 16; dynamic: 31, or 124 from a hidden size of 512]
+    #[arg(long, value_name = "R")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lora_r: Option<usize>,
     /// Numerator of their scale, alpha / r
     #[arg(long, value_name = "ALPHA", default_value_t = 32.0)]
     pub(crate) lora_alpha: f64,
@@ -57,7 +95,29 @@ pub(crate) struct TrainableOptions {
 }
 
 impl TrainableOptions {
-    /// The policy that learns; `base` is what the adapter's files call the base model.
+    /// What the flags ask for.
+    pub(crate) fn trained(&self) -> anyhow::Result<Trained<'_>> {
+        let path = self.adapter.as_deref();
+        let is_dynamic = path.is_some_and(|path| path == Path::new(DYNAMIC) || path.join(HIERARCHY_FILE).is_file());
+        let trained = match (self.train, path) {
+            (What::All, _) if is_dynamic => {
+                return Err(usage("--train all has no layers to move: expected --train lora with --adapter dynamic"));
+            }
+            (What::All, _) => Trained::All,
+            (What::Lora, path) if is_dynamic => Trained::Dynamic(path.filter(|path| *path != Path::new(DYNAMIC))),
+            (What::Lora, path) => Trained::Plain(path),
+        };
+        match (self.agents, trained) {
+            (Some(0), _) => Err(usage("--agents must be at least 1")),
+            (Some(_), Trained::All | Trained::Plain(_)) => {
+                Err(usage("--agents needs layers of each agent's own: expected --adapter dynamic beside it"))
+            }
+            _ => Ok(trained),
+        }
+    }
+
+    /// The policy that learns, for [`Trained::All`] and [`Trained::Plain`]; `base` is what the adapter's files call the base
+    /// model.
     pub(crate) fn policy(
         &self,
         model: Arc<LanguageModel>,
@@ -75,20 +135,85 @@ impl TrainableOptions {
                 LmPolicy::with_adapter(model, adapter, base)
             }
         };
-        let keep = if self.recompute { Keep::BlockInputs } else { Keep::Activations };
-        Ok(policy.with_keep(keep).with_max_batch(self.max_batch).with_stop_strings(self.stop.clone()))
+        Ok(policy.with_keep(self.keep()).with_max_batch(self.max_batch).with_stop_strings(self.stop.clone()))
+    }
+
+    /// The policy of [`Trained::Dynamic`], for these agents.
+    pub(crate) fn dynamic_policy(
+        &self,
+        saved: Option<&Path>,
+        agents: &BTreeSet<u64>,
+        model: Arc<LanguageModel>,
+        base: Option<String>,
+        seed: u64,
+    ) -> anyhow::Result<DynamicPolicy> {
+        let resonance = Box::new(ResonanceEngine::new(ResonanceConfig::default())?);
+        let base_hash = LmBackend::new(Arc::clone(&model)).base_hash();
+        let mut hierarchy = match saved {
+            Some(path) => {
+                must_be_folder(path, "hierarchy")?;
+                let saved = SavedHierarchy::load(path, None)?;
+                if saved.snapshot.base() != base_hash {
+                    bail!("{}: the hierarchy was trained on another model than the one given", path.display());
+                }
+                LoraHierarchy::from_saved(&saved, resonance)?
+            }
+            None => {
+                let total = self.lora_r.unwrap_or(if model.decoder.config().hidden_size < 512 { 31 } else { 124 });
+                let mut config = HierarchyConfig::default().with_total_rank(total);
+                config.target_modules = self.target_modules();
+                LoraHierarchy::new(config, &module_shapes(model.decoder.config()), base_hash, seed, resonance)?
+            }
+        };
+        for agent in agents {
+            hierarchy.add_agent(AgentId(*agent))?;
+        }
+        let policy = DynamicPolicy::new(model, hierarchy, base)?;
+        Ok(policy.with_keep(self.keep()).with_max_batch(self.max_batch).with_stop_strings(self.stop.clone()))
+    }
+
+    /// Says whose each record is where the data does not, record `i` being agent `i mod --agents`'s, and gives the agents.
+    pub(crate) fn share_out(&self, sets: &mut [&mut Vec<Record>]) -> anyhow::Result<BTreeSet<u64>> {
+        const COLUMN: &str = "agent";
+        let has_column = sets.iter().any(|set| set.iter().any(|record| record.columns.contains_key(COLUMN)));
+        let n_agents = self.agents.unwrap_or(1).max(1);
+        let mut agents = BTreeSet::new();
+        for (i, record) in sets.iter_mut().flat_map(|set| (0_u64..).zip(set.iter_mut())) {
+            match record.columns.get(COLUMN) {
+                Some(agent) if agent.as_u64().is_none() => {
+                    bail!("record {}: column `{COLUMN}`: expected a whole number, found {agent}", i + 1);
+                }
+                None if has_column => bail!("record {}: expected a column `{COLUMN}` as others have", i + 1),
+                None if n_agents > 1 => {
+                    record.columns.insert(COLUMN.to_owned(), (i % n_agents).into());
+                }
+                _ => {}
+            }
+            agents.insert(record.agent());
+        }
+        if !has_column {
+            agents.extend(0..n_agents);
+        }
+        Ok(agents)
+    }
+
+    fn keep(&self) -> Keep {
+        if self.recompute { Keep::BlockInputs } else { Keep::Activations }
+    }
+
+    fn target_modules(&self) -> TargetModules {
+        match self.target_modules.as_slice() {
+            [one] if one.eq_ignore_ascii_case("all-linear") => TargetModules::AllLinear,
+            names => TargetModules::Names(names.iter().map(|name| name.trim().to_owned()).collect()),
+        }
     }
 
     fn lora(&self) -> LoraConfig {
-        let target_modules = match self.target_modules.as_slice() {
-            [one] if one.eq_ignore_ascii_case("all-linear") => TargetModules::AllLinear,
-            names => TargetModules::Names(names.iter().map(|name| name.trim().to_owned()).collect()),
-        };
         LoraConfig {
-            r: self.lora_r,
+            r: self.lora_r.unwrap_or(16),
             lora_alpha: self.lora_alpha,
             use_rslora: self.use_rslora,
-            target_modules,
+            target_modules: self.target_modules(),
             ..LoraConfig::default()
         }
     }

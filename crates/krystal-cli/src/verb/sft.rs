@@ -21,7 +21,8 @@ use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
 use crate::training::{
-    RunOptions, TrainableOptions, Watch, What, clock, hold_out, keep_whole_model, resolved, resumable, write_config,
+    RunOptions, TrainableOptions, Trained, Watch, What, clock, hold_out, keep_whole_model, resolved, resumable,
+    write_config,
 };
 
 /// Flags of `krystal sft`.
@@ -77,6 +78,11 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> any
     let mut trainable = options.trainable.clone();
     if options.init.is_some() {
         trainable.train = What::All;
+    }
+    if let Trained::Dynamic(_) = trainable.trained()? {
+        return Err(usage(
+            "krystal sft trains plain adapters and whole models: --adapter dynamic is for krystal train",
+        ));
     }
     let mut config = options.sft.settings()?;
     config.seed = global.seed;

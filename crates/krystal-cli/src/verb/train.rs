@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use clap::Args;
 use krystal::grpo::data::{Prompt, Record};
-use krystal::grpo::lm::LmPolicy;
 use krystal::grpo::verify::VerifierReward;
-use krystal::grpo::{EvaluateConfig, GrpoConfig, GrpoTrainer, RewardFunction, RunDir};
+use krystal::grpo::{EvaluateConfig, GrpoConfig, GrpoTrainer, Policy, RewardFunction, RunDir};
+use krystal::lm::LanguageModel;
 use krystal::math::sampling::Sampling;
 use krystal::verify::{ProblemSet, parse_rewards};
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
 use crate::training::{
-    Ending, Outcome, PromptOptions, RunOptions, TrainableOptions, Watch, What, check_golds, clock, divergence,
+    Ending, Outcome, PromptOptions, RunOptions, TrainableOptions, Trained, Watch, What, check_golds, clock, divergence,
     drop_long, hold_out, keep_whole_model, one_reward, resolved, resumable, write_config,
 };
 
@@ -33,12 +33,17 @@ Examples:
   krystal train --model DIR --data gsm8k.jsonl --reward math
   krystal train --model DIR --data gsm8k.jsonl --chat --reward math=1.0,calculator=0.2 --max-steps 200 --learning-rate 2e-5
   krystal train --model DIR --data prompts.jsonl --reward 'command:./judge.py --strict' --loss-type dr_grpo --beta 0.01
+  krystal train --adapter dynamic
+      the same with five layers that learn and forget at their own pace; --agents 3 for three learners
+  krystal train --model DIR --data gsm8k.jsonl --reward math --adapter dynamic --agents 4
+  krystal train --model DIR --data more.jsonl --reward math --adapter runs/train-1/adapter/hierarchy
   krystal train --resume runs/train-1
   krystal train --config runs/train-1/config.toml --seed 2
 
 Rewards: exact, numeric, math, regex, think_format, soft_overlong, repetition, calculator, command; written NAME, NAME=WEIGHT or
 NAME:KEY=VALUE,.. and separated by commas. The run directory holds config.toml, metrics.jsonl, completions.jsonl, checkpoints/
-and adapter/ (PEFT), or model/ with --train all.
+and adapter/ (PEFT), or model/ with --train all. With --adapter dynamic there are events.jsonl as well, and in adapter/ the fused
+stack of the first agent (of several, each one's in agents/N/), and hierarchy/, from which a later run goes on.
 
 With --json the line is {\"eval_before\": {\"pass@1\": .., \"n\": ..}, \"eval_after\": {..}, \"seconds\": .., \"run_dir\": ..}.")]
 pub(crate) struct Options {
@@ -80,14 +85,18 @@ pub(crate) struct Options {
 }
 
 /// All that a run is made of.
-struct Job {
+struct Job<P> {
     config: GrpoConfig,
-    policy: LmPolicy,
+    policy: P,
     rewards: Vec<Box<dyn RewardFunction>>,
     records: Vec<Record>,
     /// Problems to evaluate on before and after, by a reward.
     evaluation: Option<(Vec<Record>, Box<dyn RewardFunction>, EvaluateConfig)>,
 }
+
+/// What the learning rate of dynamic layers is, unless one is given, beside that of a plain adapter: their slower layers follow
+/// only a part of it.
+const DYNAMIC_RATE: f64 = 3.0;
 
 /// The folder of a run, and whether it holds a run that is to go on.
 type Opened = (RunDir, bool);
@@ -98,27 +107,53 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> any
     config.validate()?;
     let table = resolved(options, global, &config)?;
     if let Some(model) = &options.model {
-        let job = options.job(model, config, global, terminal)?;
-        return train(job, options, model, None, &table, started, terminal);
+        let start = Start { options, model, opened: None, table: &table, started };
+        return start.with_policy(config, global, terminal);
     }
     let opened = options.run.open("train")?;
     write_config(&opened.0, "train", &table)?;
     let options = options.demonstration(opened.0.path(), global, terminal)?;
     let model = options.model.clone().unwrap_or_default();
-    let job = options.job(&model, config, global, terminal)?;
-    train(job, &options, &model, Some(opened), &table, started, terminal)
+    let start = Start { options: &options, model: &model, opened: Some(opened), table: &table, started };
+    start.with_policy(config, global, terminal)
+}
+
+/// Where a run starts.
+struct Start<'s> {
+    options: &'s Options,
+    model: &'s Path,
+    opened: Option<Opened>,
+    table: &'s toml::Table,
+    started: Instant,
+}
+
+impl Start<'_> {
+    /// Runs with the policy that the flags ask for.
+    fn with_policy(self, config: GrpoConfig, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+        let trainable = &self.options.trainable;
+        let base = Some(self.model.display().to_string());
+        let seed = global.seed;
+        match trainable.trained()? {
+            Trained::All | Trained::Plain(_) => {
+                let policy = |model, _: &mut [&mut Vec<Record>]| trainable.policy(model, base, seed);
+                let job = self.options.job(self.model, config, policy, global, terminal)?;
+                train(job, self, terminal)
+            }
+            Trained::Dynamic(saved) => {
+                let policy = |model, records: &mut [&mut Vec<Record>]| {
+                    let agents = trainable.share_out(records)?;
+                    trainable.dynamic_policy(saved, &agents, model, base, seed)
+                };
+                let job = self.options.job(self.model, config, policy, global, terminal)?;
+                train(job, self, terminal)
+            }
+        }
+    }
 }
 
 /// Runs the job in its folder and reports.
-fn train(
-    job: Job,
-    options: &Options,
-    model: &Path,
-    opened: Option<Opened>,
-    table: &toml::Table,
-    started: Instant,
-    terminal: Terminal,
-) -> anyhow::Result<()> {
+fn train<P: Policy>(job: Job<P>, start: Start<'_>, terminal: Terminal) -> anyhow::Result<()> {
+    let Start { options, model, opened, table, started } = start;
     let Job { config, policy, rewards, records, evaluation } = job;
     let mut watch = Watch::new("training", terminal);
     let has_evaluation = evaluation.is_some();
@@ -153,7 +188,7 @@ fn train(
         outcome: Outcome::of(&run)?,
         summary: &summary,
         watch: &watch,
-        is_fresh: whole || options.trainable.adapter.is_none(),
+        is_fresh: options.trainable.trained()?.is_fresh(),
         kl,
         run: &run,
         trained: &trained,
@@ -205,12 +240,19 @@ impl Options {
         Ok(options)
     }
 
-    /// Model, data and rewards.
-    fn job(&self, path: &Path, config: GrpoConfig, global: &Global, terminal: Terminal) -> anyhow::Result<Job> {
+    /// Model, data and rewards; `policy` makes the policy of the model and may say whose each record is.
+    fn job<P: Policy>(
+        &self,
+        path: &Path,
+        config: GrpoConfig,
+        policy: impl FnOnce(Arc<LanguageModel>, &mut [&mut Vec<Record>]) -> anyhow::Result<P>,
+        global: &Global,
+        terminal: Terminal,
+    ) -> anyhow::Result<Job<P>> {
         let spec = self.reward_spec()?;
         // What is wrong with the data or the rewards is known before a large model is read.
         let records = self.prompts.records(ProblemSet::Training, global.seed)?;
-        let Split { records, held_out } = self.split(records, global)?;
+        let Split { mut records, mut held_out } = self.split(records, global)?;
         check_golds(&spec, &records, terminal)?;
         let eval_spec = self.eval_spec(&spec)?;
         let (_, eval_reward) = one_reward(&eval_spec)?;
@@ -219,7 +261,7 @@ impl Options {
         }
         let model = Arc::new(open_model(path, terminal)?);
         let longest = model.decoder.config().max_position_embeddings;
-        let policy = self.trainable.policy(model, Some(path.display().to_string()), global.seed)?;
+        let policy = policy(model, &mut [&mut records, &mut held_out])?;
         let room = room_for_prompts(longest, config.max_completion_length);
         let most = self.prompts.max_prompt_length.unwrap_or(room);
         let records = drop_long(&policy, records, most, terminal)?;
@@ -243,6 +285,9 @@ impl Options {
         let mut config =
             if is_demonstration { self.grpo.settings_over(&demo::grpo_config())? } else { self.grpo.settings()? };
         config.seed = global.seed;
+        if matches!(self.trainable.trained()?, Trained::Dynamic(_)) && !self.grpo.has("learning_rate") {
+            config.learning_rate *= DYNAMIC_RATE;
+        }
         if !is_demonstration && self.trainable.train == What::All && !self.grpo.has("learning_rate") {
             config.learning_rate = GrpoConfig::default().learning_rate;
         }

@@ -1,0 +1,358 @@
+//! A policy whose adapter is a hierarchy of layers with dynamics of their own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use dynlora_core::{
+    AgentId, Export, HierarchyRest, HierarchyState, LayerState, Level, LoraBackend, LoraHierarchy, SavedHierarchy,
+    SavedLayer, Snapshot, StackGradient,
+};
+use krystal_lm::kernels::cpu::Cpu;
+use krystal_lm::{GroupTape, Keep, LanguageModel, LmBackend, ScoredBatch};
+
+use super::dynamic_events::{events, metrics};
+use super::{LmError, Speaker};
+use crate::data::Prompt;
+use crate::policy::{
+    Completion, GenerationRequest, OwnStep, Parameter, Policy, PromptRequest, ScoreGroup, StepRequest, TokenScores,
+    TokenWeights,
+};
+
+/// What the bytes of [`Policy::state`] are, and the version of their layout.
+const STATE_KIND: &str = "dynamic policy";
+const STATE_VERSION: u32 = 1;
+
+/// Layers, tensors of the hierarchy itself, and the rest as JSON: it has enums that bincode cannot read.
+type State = (Vec<SavedLayer>, LayerState, String);
+
+/// A language model whose adapter is a [`LoraHierarchy`]: every agent generates with its own stack, and a step submits one
+/// gradient an agent and lets a tick pass.
+///
+/// The base model is the reference and never changes. The gradient of an agent is that of its part of the loss times the number
+/// of agents in the step, so that the mean over agents, which shared layers follow, is the gradient of the loss.
+#[derive(Debug)]
+pub struct DynamicPolicy {
+    speaker: Speaker,
+    backend: LmBackend,
+    hierarchy: LoraHierarchy,
+    /// Accumulated since the last step.
+    gradients: BTreeMap<AgentId, StackGradient>,
+    base: Option<String>,
+}
+
+/// What [`DynamicPolicy`] keeps between forward and backward pass: the passes of each agent.
+#[derive(Debug)]
+pub struct DynamicTape {
+    parts: Vec<(AgentPart, GroupTape<Cpu>)>,
+    snapshot: Arc<Snapshot>,
+}
+
+/// The groups or prompts of one agent, and which completions of the call are theirs.
+#[derive(Debug, Default)]
+struct AgentPart {
+    agent: AgentId,
+    /// Places in the call.
+    places: Vec<usize>,
+    /// Completions of those groups, by place among all completions of the call.
+    completions: Vec<usize>,
+}
+
+/// Sorts the groups of a call by agent, in order within each.
+fn by_agent(groups: impl Iterator<Item = (u64, usize)>) -> Vec<AgentPart> {
+    let mut parts: BTreeMap<u64, AgentPart> = BTreeMap::new();
+    let mut first = 0;
+    for (place, (agent, n_completions)) in groups.enumerate() {
+        let part = parts.entry(agent).or_insert_with(|| AgentPart { agent: AgentId(agent), ..AgentPart::default() });
+        part.places.push(place);
+        part.completions.extend(first..first + n_completions);
+        first += n_completions;
+    }
+    parts.into_values().collect()
+}
+
+fn parts_of(groups: &[ScoreGroup<'_>]) -> Vec<AgentPart> {
+    by_agent(groups.iter().map(|group| (group.agent, group.completions.len())))
+}
+
+/// Puts the scores of a part where they belong in those of the call.
+fn place_scores(all: &mut TokenScores, part: &AgentPart, log_probs: Vec<Vec<f32>>, entropy: Vec<Vec<f32>>) {
+    for ((place, log_probs), entropy) in part.completions.iter().zip(log_probs).zip(entropy) {
+        all.log_probs[*place] = log_probs;
+        all.entropy[*place] = entropy;
+    }
+}
+
+fn empty_scores(groups: &[ScoreGroup<'_>]) -> TokenScores {
+    let n = groups.iter().map(|group| group.completions.len()).sum();
+    TokenScores { log_probs: vec![Vec::new(); n], entropy: vec![Vec::new(); n] }
+}
+
+impl DynamicPolicy {
+    /// Trains `hierarchy`, which has the agents of the data; `base` is what its adapters' files call the base model (a folder or
+    /// a hub name).
+    ///
+    /// # Errors
+    /// [`LmError::Hierarchy`] where agents were added that cannot be published, [`LmError::Model`] where the hierarchy is for
+    /// another model.
+    pub fn new(model: Arc<LanguageModel>, mut hierarchy: LoraHierarchy, base: Option<String>) -> Result<Self, LmError> {
+        let snapshot = hierarchy.publish().map_err(LmError::Hierarchy)?;
+        let agents: Vec<AgentId> = snapshot.agents().collect();
+        let backend = LmBackend::new(Arc::clone(&model)).with_packed_stacks(agents.len() + 1);
+        if let Some(agent) = agents.first() {
+            backend.weights(&snapshot, *agent).map_err(LmError::Model)?;
+        }
+        Ok(Self { speaker: Speaker::new(model), backend, hierarchy, gradients: BTreeMap::new(), base })
+    }
+
+    /// Ends completions at these strings as well.
+    #[must_use]
+    pub fn with_stop_strings(mut self, stop: Vec<String>) -> Self {
+        self.speaker.stop = stop;
+        self
+    }
+
+    /// Ends completions at these tokens instead of the model's own; none means at the length limit alone.
+    #[must_use]
+    pub fn with_eos_token_ids(mut self, eos_token_ids: Vec<u32>) -> Self {
+        self.speaker.eos_token_ids = eos_token_ids;
+        self
+    }
+
+    /// What is kept between forward and backward pass.
+    #[must_use]
+    pub fn with_keep(mut self, keep: Keep) -> Self {
+        self.backend = self.backend.with_keep(keep);
+        self
+    }
+
+    /// Most sequences that a thread decodes together (default 256): speed and memory alone.
+    #[must_use]
+    pub fn with_max_batch(mut self, max_batch: usize) -> Self {
+        self.speaker.max_batch = max_batch;
+        self
+    }
+
+    /// The model, with its base weights.
+    pub fn model(&self) -> &Arc<LanguageModel> {
+        &self.speaker.model
+    }
+
+    /// The layers.
+    pub fn hierarchy(&self) -> &LoraHierarchy {
+        &self.hierarchy
+    }
+
+    /// The layers, to change between steps; call [`Policy::publish`] afterwards.
+    pub fn hierarchy_mut(&mut self) -> &mut LoraHierarchy {
+        &mut self.hierarchy
+    }
+
+    /// What files hold of the hierarchy as published last: see [`SavedHierarchy::save`].
+    ///
+    /// # Errors
+    /// [`LmError::Hierarchy`] where its state cannot be written as JSON.
+    pub fn saved(&self) -> Result<SavedHierarchy, LmError> {
+        let HierarchyState { layers, own, rest } = self.hierarchy.state();
+        Ok(SavedHierarchy {
+            snapshot: self.hierarchy.snapshot(),
+            layers,
+            own,
+            rest: serde_json::to_value(rest).map_err(LmError::State)?,
+            provenance: self.hierarchy.provenance().head(),
+            base_model: self.base.clone(),
+            truncations: BTreeMap::new(),
+        })
+    }
+
+    /// Norm of the accumulated gradients: the root of the mean over agents of the squared norm, as [`LoraHierarchy::tick`]
+    /// reports it.
+    fn gradient_norm(&self) -> f64 {
+        let square = |values: &Vec<f32>| values.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
+        let squares: f64 =
+            self.gradients.values().map(|gradient| gradient.levels.iter().map(square).sum::<f64>()).sum();
+        (squares / self.gradients.len().max(1) as f64).sqrt()
+    }
+}
+
+/// Multiplies a gradient and its sketch.
+fn scale(gradient: &mut StackGradient, factor: f32) {
+    let values = gradient.levels.iter_mut().chain([&mut gradient.sketch]).flatten();
+    values.for_each(|value| *value *= factor);
+}
+
+/// Adds the gradient of a further batch of the same agent and snapshot.
+fn add(to: &mut StackGradient, from: StackGradient) {
+    let add = |to: &mut Vec<f32>, from: &[f32]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+    to.levels.iter_mut().zip(&from.levels).for_each(|(to, from)| add(to, from));
+    add(&mut to.sketch, &from.sketch);
+    if let (Some(to), Some(from)) = (&mut to.activity, from.activity) {
+        to.n_rows += from.n_rows;
+        for (to, from) in to.modules.iter_mut().zip(from.modules) {
+            add(&mut to.second_moment, &from.second_moment);
+            // Sums of inputs under signs of their own: further rows of the same sketch.
+            to.inputs.extend(from.inputs);
+        }
+    }
+}
+
+impl Policy for DynamicPolicy {
+    type Tape = DynamicTape;
+    type Error = LmError;
+
+    fn generate(&self, request: &GenerationRequest) -> Result<Vec<Vec<Completion>>, LmError> {
+        let snapshot = self.hierarchy.snapshot();
+        let mut all: Vec<Vec<Completion>> = vec![Vec::new(); request.prompts.len()];
+        for part in by_agent(request.prompts.iter().map(|prompt| (prompt.agent, 0))) {
+            let lora = self.backend.weights(&snapshot, part.agent).map_err(LmError::Model)?;
+            let prompts: Vec<&PromptRequest> = part.places.iter().map(|place| &request.prompts[*place]).collect();
+            let decoder = &self.speaker.model.decoder;
+            let rows = self.speaker.generate(decoder, Some(&lora), &prompts, request)?;
+            part.places.iter().zip(rows).for_each(|(place, row)| all[*place] = row);
+        }
+        Ok(all)
+    }
+
+    fn score(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<TokenScores, LmError> {
+        let snapshot = self.hierarchy.snapshot();
+        let all = self.speaker.groups(groups)?;
+        let mut scores = empty_scores(groups);
+        for part in parts_of(groups) {
+            let lora = self.backend.weights(&snapshot, part.agent).map_err(LmError::Model)?;
+            let own: Vec<_> = part.places.iter().map(|place| all[*place].clone()).collect();
+            let found = self.speaker.model.decoder.score_groups(Some(&lora), &own, temperature);
+            place_scores(&mut scores, &part, found.log_probs, found.entropy);
+        }
+        Ok(scores)
+    }
+
+    fn score_reference(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<Option<TokenScores>, LmError> {
+        let scores = self.speaker.model.decoder.score_groups(None, &self.speaker.groups(groups)?, temperature);
+        Ok(Some(TokenScores { log_probs: scores.log_probs, entropy: scores.entropy }))
+    }
+
+    fn forward(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<(TokenScores, DynamicTape), LmError> {
+        let snapshot = self.hierarchy.snapshot();
+        let all = self.speaker.groups(groups)?;
+        let mut scores = empty_scores(groups);
+        let mut parts = Vec::new();
+        for part in parts_of(groups) {
+            let own: Vec<_> = part.places.iter().map(|place| all[*place].clone()).collect();
+            let pass = self.backend.forward(&own, temperature, &snapshot, part.agent).map_err(LmError::Model)?;
+            place_scores(&mut scores, &part, pass.0.log_probs, pass.0.entropy);
+            parts.push((part, pass.1));
+        }
+        Ok((scores, DynamicTape { parts, snapshot }))
+    }
+
+    fn backward(&mut self, tape: DynamicTape, weights: &TokenWeights) -> Result<(), LmError> {
+        let DynamicTape { parts, snapshot } = tape;
+        for (part, tape) in parts {
+            let own = |all: &[Vec<f32>]| -> Vec<Vec<f32>> {
+                if all.is_empty() {
+                    return Vec::new();
+                }
+                part.completions.iter().map(|place| all[*place].clone()).collect()
+            };
+            let (log_probs, entropy) = (own(&weights.log_probs), own(&weights.entropy));
+            let batch = ScoredBatch { tape, log_probs: &log_probs, entropy: &entropy };
+            let gradient = self.backend.compute_gradient(batch, &snapshot, part.agent).map_err(LmError::Model)?;
+            match self.gradients.get_mut(&part.agent) {
+                Some(sum) => add(sum, gradient),
+                None => {
+                    self.gradients.insert(part.agent, gradient);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing: the layers move by themselves.
+    fn parameters(&mut self) -> Vec<Parameter<'_>> {
+        Vec::new()
+    }
+
+    fn publish(&mut self) -> Result<(), LmError> {
+        self.hierarchy.publish().map_err(LmError::Hierarchy)?;
+        Ok(())
+    }
+
+    fn moves_itself(&self) -> bool {
+        true
+    }
+
+    fn step(&mut self, request: &StepRequest) -> Result<OwnStep, LmError> {
+        let StepRequest { step, learning_rate, max_grad_norm } = *request;
+        let n_agents = self.gradients.len() as f32;
+        if n_agents > 1.0 {
+            self.gradients.values_mut().for_each(|gradient| scale(gradient, n_agents));
+        }
+        let grad_norm = self.gradient_norm();
+        // A norm that is no number clips nothing: the hierarchy refuses such a gradient.
+        if max_grad_norm > 0.0 && grad_norm.is_finite() && grad_norm > max_grad_norm {
+            let factor = (max_grad_norm / (grad_norm + 1e-6)) as f32;
+            self.gradients.values_mut().for_each(|gradient| scale(gradient, factor));
+        }
+        for gradient in std::mem::take(&mut self.gradients).into_values() {
+            self.hierarchy.submit(gradient).map_err(|source| LmError::Step { step, source })?;
+        }
+        let report = self.hierarchy.tick(learning_rate).map_err(|source| LmError::Step { step, source })?;
+        Ok(OwnStep {
+            grad_norm,
+            update_norm: report.update_norm,
+            metrics: metrics(&self.hierarchy, &report),
+            events: events(&self.hierarchy, &report),
+        })
+    }
+
+    fn state(&self) -> Result<Vec<u8>, LmError> {
+        let HierarchyState { layers, own, rest } = self.hierarchy.state();
+        let state: State = (layers, own, serde_json::to_string(&rest).map_err(LmError::State)?);
+        krystal_checkpoint::to_bytes(STATE_KIND, STATE_VERSION, &state).map_err(LmError::Checkpoint)
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), LmError> {
+        let (layers, own, rest): State =
+            krystal_checkpoint::from_bytes(state, STATE_KIND, STATE_VERSION).map_err(LmError::Checkpoint)?;
+        let rest: HierarchyRest = serde_json::from_str(&rest).map_err(LmError::State)?;
+        self.gradients.clear();
+        self.hierarchy.restore(&HierarchyState { layers, own, rest }).map_err(LmError::Hierarchy)
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Result<String, LmError> {
+        self.speaker.decode(tokens)
+    }
+
+    fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, LmError> {
+        self.speaker.encode_prompt(prompt)
+    }
+
+    /// Writes the hierarchy to `hierarchy/`, to go on from, and for every other program the stack of the first agent as one PEFT
+    /// adapter in the folder itself; of several agents each one's is in `agents/<number>/`.
+    fn save(&self, directory: &Path) -> Result<(), LmError> {
+        let saved = self.saved()?;
+        let snapshot = &saved.snapshot;
+        let agents: Vec<AgentId> = snapshot.agents().collect();
+        let fused = |agent: AgentId, folder: &Path| match snapshot.fused_adapter(agent) {
+            Some(adapter) => adapter.save(folder, self.base.as_deref()).map_err(LmError::Adapter),
+            None => Ok(()),
+        };
+        if let Some(agent) = agents.first() {
+            fused(*agent, directory)?;
+        }
+        if agents.len() > 1 {
+            for agent in &agents {
+                fused(*agent, &directory.join("agents").join(agent.to_string()))?;
+            }
+        }
+        // Levels are told by their own adapters in `hierarchy/stack`; the fused ones are beside it already.
+        saved.save(&directory.join("hierarchy"), &Export::default()).map_err(LmError::Hierarchy)
+    }
+}
+
+/// Every level of every agent, shared ones once.
+pub(super) fn owners(hierarchy: &LoraHierarchy) -> Vec<(Level, AgentId)> {
+    let shared = Level::SHARED.map(|level| (level, AgentId::default()));
+    let private = hierarchy.agents().flat_map(|agent| Level::PRIVATE.map(|level| (level, agent)));
+    shared.into_iter().chain(private).collect()
+}
