@@ -8,6 +8,7 @@ mod failure;
 mod generation;
 mod model;
 mod progress;
+mod report;
 mod settings;
 mod streamed_text;
 mod terminal;

@@ -5,6 +5,7 @@ mod chat;
 mod doctor;
 mod eval;
 mod generate;
+mod report;
 mod score;
 mod sft;
 mod train;
@@ -29,6 +30,8 @@ pub(crate) enum Verb {
     Chat(chat::Options),
     /// Log-probability and entropy of a given text, token by token
     Score(score::Options),
+    /// A run as one HTML page: charts, dynamics of the layers, completions
+    Report(report::Options),
     /// Inspect, verify, merge and export LoRA adapters
     #[command(subcommand)]
     Adapter(adapter::Verb),
@@ -46,6 +49,7 @@ impl Verb {
             Self::Generate(options) => generate::run(options, global, terminal),
             Self::Chat(options) => chat::run(options, global, terminal),
             Self::Score(options) => score::run(options, terminal),
+            Self::Report(options) => report::run(options, terminal),
             Self::Adapter(verb) => verb.run(global, terminal),
             Self::Doctor(options) => doctor::run(options, terminal),
         }

@@ -7,6 +7,7 @@ use krystal::dynlora::{LoraAdapter, LoraModule, stored_shapes};
 use serde::Serialize;
 use serde_json::json;
 
+use super::hierarchy;
 use crate::model::must_be_folder;
 use crate::terminal::Terminal;
 
@@ -17,15 +18,20 @@ Examples:
   krystal adapter inspect runs/train-1/adapter
   krystal adapter inspect runs/train-1/adapter --json
 
-Norms are Frobenius norms of the factors A and B and of the update, scale * B A.")]
+Norms are Frobenius norms of the factors A and B and of the update, scale * B A. Of a saved hierarchy (a folder with
+dynlora.json, or with hierarchy/dynlora.json) the layers are shown: tau is the time after which a free channel has lost all
+but 1/e without use, screened the share of parameters that are kept from change.")]
 pub(crate) struct Options {
-    /// PEFT adapter folder
+    /// PEFT adapter folder, or folder of a saved hierarchy
     #[arg(value_name = "DIR")]
     pub(crate) adapter: PathBuf,
 }
 
 pub(crate) fn run(options: &Options, terminal: Terminal) -> anyhow::Result<()> {
     must_be_folder(&options.adapter, "adapter")?;
+    if let Some(folder) = hierarchy::folder(&options.adapter) {
+        return hierarchy::inspect(&folder, terminal);
+    }
     let adapter = LoraAdapter::load(&options.adapter, &stored_shapes(&options.adapter)?)?;
     let width = adapter.modules.iter().map(|module| module.name.len()).max().unwrap_or(0).max("module".len());
     terminal.line(&format!(
@@ -67,7 +73,7 @@ fn norm(values: &[f32]) -> f64 {
 }
 
 /// Frobenius norm of `scale * B A`, without forming it: `|BA|^2 = sum((B^T B) * (A A^T))`.
-fn update_norm(module: &LoraModule) -> f64 {
+pub(super) fn update_norm(module: &LoraModule) -> f64 {
     let (r, d_in) = (module.rank, module.d_in);
     let mut sum = 0.0;
     for i in 0..r {

@@ -1,6 +1,7 @@
 //! `krystal adapter`: PEFT adapter folders.
 
 mod export;
+mod hierarchy;
 mod inspect;
 mod merge;
 mod verify;
@@ -13,11 +14,11 @@ use crate::terminal::Terminal;
 /// What to do with an adapter.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Modules, ranks, scales and norms
+    /// Modules, ranks, scales and norms; the layers of a saved hierarchy
     Inspect(inspect::Options),
     /// Write the base model with the adapter's updates added to its weights
     Merge(merge::Options),
-    /// Check that an adapter fits a base model, and that merging it changes nothing
+    /// Check that an adapter fits a base model and that merging it changes nothing, or that a saved hierarchy is whole
     Verify(verify::Options),
     /// Rewrite as plain LoRA of one rank with scale 1, which every PEFT reader understands
     Export(export::Options),

@@ -11,9 +11,11 @@ use rand::RngExt;
 use serde::Serialize;
 use serde_json::json;
 
+use super::hierarchy;
 use super::merge::merged;
 use crate::cli::Global;
-use crate::model::{open_adapter, open_model};
+use crate::failure::usage;
+use crate::model::{must_be_folder, open_adapter, open_model};
 use crate::terminal::Terminal;
 
 /// Largest difference between merged and unmerged logits, relative to the largest logit. Both are sums of the same numbers in
@@ -28,20 +30,30 @@ const TOKENS: usize = 48;
 Examples:
   krystal adapter verify --model DIR --adapter runs/train-1/adapter
   krystal adapter verify --model DIR --adapter runs/train-1/adapter --seed 3 --json
+  krystal adapter verify --adapter runs/train-1/adapter/hierarchy
 
 Fails where the adapter does not fit the model, holds a number that is not finite, or gives logits on random tokens that
-differ from those of the merged model by more than 1e-4 of the largest.")]
+differ from those of the merged model by more than 1e-4 of the largest. A saved hierarchy (a folder with dynlora.json) fails where
+a file is not the one that was saved, or cannot be gone on from.")]
 pub(crate) struct Options {
-    /// Hugging Face folder of the base model
+    /// Hugging Face folder of the base model; only for a saved hierarchy it can be left out
     #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
-    /// PEFT adapter folder
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<PathBuf>,
+    /// PEFT adapter folder, or folder of a saved hierarchy
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: PathBuf,
 }
 
 pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
-    let model = open_model(&options.model, terminal)?;
+    must_be_folder(&options.adapter, "adapter")?;
+    if let Some(folder) = hierarchy::folder(&options.adapter) {
+        return hierarchy::verify(&folder, options.model.as_deref(), terminal);
+    }
+    let Some(model) = &options.model else {
+        return Err(usage("--model is missing: a PEFT adapter is verified on its base model"));
+    };
+    let model = open_model(model, terminal)?;
     let adapter = open_adapter(&options.adapter, &model)?;
     for module in &adapter.modules {
         if let Some(value) = module.a.iter().chain(&module.b).find(|value| !value.is_finite()) {
