@@ -31,8 +31,8 @@ fn score(record: &Record, rewards: &[&str]) -> (f64, f64) {
     (rewards.iter().filter_map(|name| record.number(name)).sum(), record.number("advantage").unwrap_or(0.0))
 }
 
-/// Two tables, or `None` without completions.
-pub(crate) fn completion_tables(completions: &[Record]) -> Option<String> {
+/// The table, or `None` without completions.
+pub(crate) fn completion_table(completions: &[Record]) -> Option<String> {
     let rewards = rewards(completions);
     let mut sorted: Vec<&Record> = completions.iter().filter(|record| record.text("completion").is_some()).collect();
     sorted.sort_by(|a, b| {
@@ -55,18 +55,22 @@ pub(crate) fn completion_tables(completions: &[Record]) -> Option<String> {
         number(completions.len() as f64),
         number(first.step)
     );
-    html.push_str(&table("Best", &best, &rewards));
-    if !worst.is_empty() {
-        html.push_str(&table("Worst", &worst, &rewards));
+    let heads: String = rewards.iter().map(|name| format!(r#"<th class="n">{}</th>"#, escape(name))).collect();
+    let _ = write!(
+        html,
+        r#"<div class="scroll"><table><thead><tr><th>prompt</th><th>completion</th>{heads}<th class="n">advantage</th><th>finish</th></tr></thead><tbody>"#
+    );
+    for (title, records) in [("Best", &best), ("Worst", &worst)] {
+        if !records.is_empty() {
+            let _ = write!(html, r#"<tr><th class="group" colspan="{}">{title}</th></tr>"#, rewards.len() + 4);
+            html.push_str(&rows(records, &rewards));
+        }
     }
-    Some(html)
+    Some(html + "</tbody></table></div>")
 }
 
-fn table(title: &str, records: &[&Record], rewards: &[&str]) -> String {
-    let heads: String = rewards.iter().map(|name| format!(r#"<th class="n">{}</th>"#, escape(name))).collect();
-    let mut html = format!(
-        r#"<h3>{title}</h3><div class="scroll"><table><thead><tr><th>prompt</th><th>completion</th>{heads}<th class="n">advantage</th><th>finish</th></tr></thead><tbody>"#
-    );
+fn rows(records: &[&Record], rewards: &[&str]) -> String {
+    let mut html = String::new();
     for record in records {
         let text = |key| escape(&shortened(record.text(key).unwrap_or_default(), MOST_CHARACTERS));
         let value = |key: &str| record.number(key).map_or_else(|| "\u{2013}".to_owned(), number);
@@ -81,5 +85,5 @@ fn table(title: &str, records: &[&Record], rewards: &[&str]) -> String {
             escape(&finish)
         );
     }
-    html + "</tbody></table></div>"
+    html
 }

@@ -48,7 +48,10 @@ pub(crate) fn health_strip(checks: &[&Record], axis: &Axis) -> String {
         .iter()
         .map(|(severity, count)| format!(r#"<span class="k2 h-{severity}">{severity} <b>{count}</b></span> "#))
         .collect();
-    format!(r#"{}<p class="note">{keys}</p>"#, frame(&["health".to_owned()], axis, &svg))
+    format!(
+        r#"{}<p class="note">{keys}</p>"#,
+        frame(&["health".to_owned()], axis, &format!(r#"<g class="cells">{svg}</g>"#))
+    )
 }
 
 /// The latest findings, each text once, with how often it was found.

@@ -62,8 +62,7 @@ pub(crate) fn heat_map(quantity: Quantity, rows: &[LayerRow], axis: &Axis) -> Op
                 cells,
                 r#"<rect x="{x:.2}" y="{}" width="{:.2}" height="{}" {paint}><title>{}, step {}: {shown}</title></rect>"#,
                 i as f64 * ROW_HEIGHT + 1.0,
-                // A hair wider, so that no line of background shines through.
-                right - x + 0.3,
+                right - x,
                 ROW_HEIGHT - 2.0,
                 escape(&row.label()),
                 number(start),
@@ -71,6 +70,8 @@ pub(crate) fn heat_map(quantity: Quantity, rows: &[LayerRow], axis: &Axis) -> Op
         }
     }
     let labels: Vec<String> = rows.iter().map(LayerRow::label).collect();
+    // Crisp edges: neighbours share a border without a line of background or a darker seam between them.
+    let cells = format!(r#"<g class="cells">{cells}</g>"#);
     Some(frame(&labels, axis, &cells) + &legend(quantity, low, high))
 }
 

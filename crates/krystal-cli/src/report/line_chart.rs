@@ -61,11 +61,11 @@ impl Series {
         Self { label: self.label.clone(), points: points.collect() }
     }
 
-    /// Mean over `window` points up to each, gaps left out.
-    fn smoothed(&self, window: usize) -> Vec<(f64, Option<f64>)> {
+    /// Mean over up to `reach` points on either side of each, gaps left out.
+    fn smoothed(&self, reach: usize) -> Vec<(f64, Option<f64>)> {
         let mean = |i: usize| {
-            let values: Vec<f64> =
-                self.points[(i + 1).saturating_sub(window)..=i].iter().filter_map(|point| point.value).collect();
+            let around = &self.points[i.saturating_sub(reach)..self.points.len().min(i + reach + 1)];
+            let values: Vec<f64> = around.iter().filter_map(|point| point.value).collect();
             self.points[i].value.map(|_| values.iter().sum::<f64>() / values.len() as f64)
         };
         (0..self.points.len()).map(|i| (self.points[i].step, mean(i))).collect()
@@ -111,14 +111,15 @@ impl LineChart {
                 number(*step)
             );
         }
-        for (i, series) in series.iter().enumerate() {
+        // The first one, which matters most, on top.
+        for (i, series) in series.iter().enumerate().rev() {
             svg.push_str(&line(series, i, x, y, self.is_exact));
         }
         svg.push_str("</svg>");
         let mut legend = String::new();
         for (i, series) in self.series.iter().enumerate() {
             let last = series.points.iter().rev().find_map(|point| point.value).map_or_else(String::new, number);
-            let label = if self.series.len() > 1 { escape(&series.label) } else { String::new() };
+            let label = if self.series.len() > 1 { escape(&series.label) } else { "last".to_owned() };
             let _ = write!(legend, r#"<span class="k c{}">{label} <b>{last}</b></span>"#, i % 5);
         }
         format!(
@@ -136,6 +137,9 @@ fn extent(series: &[Series]) -> (f64, f64) {
         .filter_map(|point| point.value)
         .chain(ends)
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    if low == 0.0 && high == 0.0 {
+        return (0.0, 1.0);
+    }
     let room = 0.04 * (high - low);
     // No room below zero for what is never below it.
     (if low >= 0.0 { (low - room).max(0.0) } else { low - room }, high + room)
@@ -157,7 +161,7 @@ fn line(series: &Series, index: usize, x: Scale, y: Scale, is_exact: bool) -> St
     let is_smoothed = !is_exact && n >= SMOOTHED_FROM;
     let _ = write!(svg, r#"<path class="{}" d="{}"/>"#, if is_smoothed { "raw" } else { "line" }, path(&raw, x, y));
     if is_smoothed {
-        let _ = write!(svg, r#"<path class="line" d="{}"/>"#, path(&series.smoothed(n / 20), x, y));
+        let _ = write!(svg, r#"<path class="line" d="{}"/>"#, path(&series.smoothed(n / 40), x, y));
     }
     // Marks are seen where points are few or stand alone; elsewhere they are there for the pointer.
     for (i, point) in series.points.iter().enumerate() {

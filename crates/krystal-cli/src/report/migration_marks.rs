@@ -37,10 +37,13 @@ fn field(event: &Record, key: &str) -> String {
 
 /// What moved: module and channel, as far as they are known.
 fn what(event: &Record) -> String {
-    let module = event.text("module").unwrap_or("the whole circuit");
+    let module = match event.fields.get("module") {
+        Some(module) if !module.is_null() => word(module),
+        _ => "the whole circuit".to_owned(),
+    };
     match event.number("channel") {
         Some(channel) => format!("{module}, channel {channel}"),
-        None => module.to_owned(),
+        None => module,
     }
 }
 

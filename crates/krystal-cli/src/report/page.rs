@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::completion_table::completion_tables;
+use super::completion_table::completion_table;
 use super::dynamics::{Axis, layer_rows, layers_of_migrations};
 use super::escape::escape;
 use super::health_strip::{finding_table, health_strip};
@@ -20,8 +20,8 @@ const METRICS: [(&str, &str); 10] = [
     ("KL to the reference", "kl"),
     ("Entropy", "entropy"),
     ("Completion length", "completions/mean_length"),
-    ("Share of completions cut short", "completions/clipped_ratio"),
-    ("Share of prompts without spread", "frac_reward_zero_std"),
+    ("Completions cut short", "completions/clipped_ratio"),
+    ("Prompts without spread", "frac_reward_zero_std"),
     ("Gradient norm", "grad_norm"),
     ("Token accuracy", "mean_token_accuracy"),
     ("Held-out loss", "eval_loss"),
@@ -40,8 +40,8 @@ pub(crate) fn html(log: &RunLog) -> String {
     let figures: String = charts.iter().map(LineChart::figure).collect();
     let _ = write!(body, r#"<section><h2>Training</h2><div class="charts">{figures}</div></section>"#);
     body.push_str(&dynamics(log));
-    if let Some(tables) = completion_tables(&log.completions) {
-        let _ = write!(body, r#"<section><h2>Completions</h2><div class="card">{tables}</div></section>"#);
+    if let Some(table) = completion_table(&log.completions) {
+        let _ = write!(body, r#"<section><h2>Completions</h2><div class="card">{table}</div></section>"#);
     }
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\"><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"><title>{} \u{2013} Krystal run</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n",

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::{Map, Value};
 
 use crate::model::must_be_folder;
@@ -113,7 +113,12 @@ impl RunLog {
 
 fn config(path: &Path) -> anyhow::Result<toml::Table> {
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).with_context(|| format!("{}: cannot read", path.display())),
+        Ok(text) => toml::from_str(&text).map_err(|error| {
+            // toml's own text is a drawing of several lines.
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            anyhow!("{}:{line}: {}", path.display(), error.message())
+        }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(toml::Table::new()),
         Err(error) => Err(error).with_context(|| format!("{}: cannot read", path.display())),
     }

@@ -77,7 +77,7 @@ pub(crate) fn tiles(log: &RunLog) -> String {
     let migrations = log.events_of("migration").filter(arrived).count();
     if !log.events.is_empty() {
         let regimes = log.events_of("regime").count();
-        tile("Migrations", number(migrations as f64), format!("{regimes} changes of regime"));
+        tile("Migrations", number(migrations as f64), format!("arrived, in {} regimes", regimes + 1));
     }
     if let Some(health) = log.events_of("health").last() {
         let findings = health.array("findings").len();
