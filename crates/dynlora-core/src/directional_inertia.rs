@@ -28,7 +28,7 @@ pub struct DirectionalConfig {
     /// Whether it is on. Default true; the ablation of all that this module does.
     pub enabled: bool,
     /// `kappa`, >= 0: how much harder a direction of mean past use is to move. More keeps more and learns more slowly along
-    /// shared directions. Default 3.
+    /// shared directions. Default 12.
     pub strength: f64,
     /// Rows of `V` and of the sketch of the present regime (`m`); each module needs `3 m d_in` numbers. Default 64.
     pub directions: usize,
@@ -38,7 +38,7 @@ pub struct DirectionalConfig {
 
 impl Default for DirectionalConfig {
     fn default() -> Self {
-        Self { enabled: true, strength: 3.0, directions: 64, refresh_ticks: 8 }
+        Self { enabled: true, strength: 12.0, directions: 64, refresh_ticks: 8 }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CircuitDetectorConfig, DirectionalConfig, Error, HealthThresholds, LayerConfig, Level, MigrationConfig,
+    CircuitDetectorConfig, DirectionalConfig, Error, HealthThresholds, LayerConfig, Level, Mechanisms, MigrationConfig,
     RegimeConfig, StalenessPolicy, TargetModules,
 };
 
@@ -14,11 +14,14 @@ use crate::{
 pub struct HierarchyConfig {
     /// Ranks by level, Foundation first; default 64, 32, 16, 8, 4. Modules that are too small for them get less (R2).
     pub ranks: [usize; 5],
-    /// Base inertia by level; default .99, .9, .7, .5, .1 (seed).
+    /// Base inertia by level; default .75, .5, .3, .19, .03: `1 - (1 - a)^0.3` of the seeds' .99, .9, .7, .5, .1, which
+    /// leave the two largest layers too slow to learn (`docs/benchmarks/continual.md`).
     pub base_inertia: [f64; 5],
     /// Which linear layers have factors; default all.
     pub target_modules: TargetModules,
-    /// How layers move. `base_inertia` and `reference_rank` in it are set from this configuration.
+    /// How layers move. `base_inertia` and `reference_rank` in it are set from this configuration. Decay, screening and inertia
+    /// that grows with use are off by default: each cost accuracy in the continual-learning suite
+    /// (`docs/benchmarks/continual.md`); [`HierarchyConfig::seeds`] has them on.
     pub layer: LayerConfig,
     /// Inertia along what was read before.
     pub directional: DirectionalConfig,
@@ -42,9 +45,12 @@ impl Default for HierarchyConfig {
     fn default() -> Self {
         Self {
             ranks: Level::ALL.map(Level::nominal_rank),
-            base_inertia: Level::ALL.map(Level::base_inertia),
+            base_inertia: [0.75, 0.5, 0.3, 0.19, 0.03],
             target_modules: TargetModules::AllLinear,
-            layer: LayerConfig::default(),
+            layer: LayerConfig {
+                mechanisms: Mechanisms { decay: false, screening: false, inertia: false, homeostasis: true },
+                ..LayerConfig::default()
+            },
             directional: DirectionalConfig::default(),
             regime: RegimeConfig::default(),
             migration: MigrationConfig::default(),
@@ -58,6 +64,17 @@ impl Default for HierarchyConfig {
 }
 
 impl HierarchyConfig {
+    /// What the seeds describe, as the specification mends it: their base inertias, with decay, screening, inertia that grows
+    /// with use and homeostasis on, and without inertia along directions.
+    pub fn seeds() -> Self {
+        Self {
+            base_inertia: Level::ALL.map(Level::base_inertia),
+            layer: LayerConfig::default(),
+            directional: DirectionalConfig { enabled: false, ..DirectionalConfig::default() },
+            ..Self::default()
+        }
+    }
+
     /// A stack scaled to about `total` channels in the proportions of the nominal ranks, at least one a layer.
     ///
     /// ```

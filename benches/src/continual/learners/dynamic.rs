@@ -117,24 +117,9 @@ fn make(
     let settings = setup.settings;
     let mut config = HierarchyConfig::default().with_total_rank(settings.rank);
     config.directional.strength = settings.number("strength", config.directional.strength)?;
-    config.directional.directions = settings.number("directions", config.directional.directions as f64)? as usize;
     config.regime.jump = settings.number("jump", config.regime.jump)?;
-    config.layer.density_factor = settings.number("density", config.layer.density_factor)?;
-    config.layer.free_decay = settings.number("free_decay", config.layer.free_decay)?;
-    config.layer.screened_decay = settings.number("screened_decay", config.layer.screened_decay)?;
-    config.layer.screened_rate = settings.number("screened_rate", config.layer.screened_rate)?;
-    let spread = settings.number("spread", 1.0)?;
-    config.base_inertia = config.base_inertia.map(|inertia| 1.0 - (1.0 - inertia).powf(spread));
-    let off = |key: &str| settings.number(key, 1.0).map(|x| x == 0.0);
-    let mechanisms = &mut config.layer.mechanisms;
-    mechanisms.decay &= !off("decay")?;
-    mechanisms.screening &= !off("screening")?;
-    mechanisms.inertia &= !off("inertia")?;
-    if off("migration")? {
-        config.migration.mode = MigrationMode::Off;
-    }
     change(&mut config);
-    let engine: Box<dyn Resonance> = match is_plain || off("resonance")? {
+    let engine: Box<dyn Resonance> = match is_plain {
         true => Box::new(PlainMean::default()),
         false => Box::new(ResonanceEngine::new(ResonanceConfig::default())?),
     };
@@ -181,21 +166,37 @@ pub(super) fn methods() -> Vec<Method> {
             ..dynamic
         },
         Method {
-            name: "dynamic-no-inertia",
-            what: "without inertia that grows with use",
-            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.inertia = false, false, false),
+            name: "dynamic+inertia",
+            what: "with inertia that grows with use",
+            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.inertia = true, false, false),
             ..dynamic
         },
         Method {
-            name: "dynamic-no-decay",
-            what: "without decay",
-            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.decay = false, false, false),
+            name: "dynamic+decay",
+            what: "with decay",
+            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.decay = true, false, false),
             ..dynamic
         },
         Method {
-            name: "dynamic-no-screening",
-            what: "without phases",
-            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.screening = false, false, false),
+            name: "dynamic+screening",
+            what: "with phases",
+            make: |base, setup| make(base, setup, |config| config.layer.mechanisms.screening = true, false, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-seeds",
+            what: "as the seeds describe it, mended: all of these, no directions, their inertias",
+            make: |base, setup| {
+                let change: Change = |config| {
+                    *config = {
+                        let ranks = config.ranks;
+                        let mut seeds = HierarchyConfig::seeds();
+                        seeds.ranks = ranks;
+                        seeds
+                    }
+                };
+                make(base, setup, change, false, false)
+            },
             ..dynamic
         },
         Method {
