@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::{
     AgentId, CircuitDetector, CircuitDetectorState, CircuitModule, CircuitSource, ContentHash, DirectionalInertia,
-    DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HierarchyConfig, LayerAccess, LayerChange, LayerOwner,
-    LayerState, Level, LoraLayer, MigrationCoordinator, MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead,
-    RegimeDetector, RegimeState, Resonance, ResonanceState, SavedHierarchy, SavedLayer, Snapshot, SnapshotPublisher,
-    SnapshotReader, StackGradient, Staleness, effective_rank,
+    DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HealthState, HierarchyConfig, LayerAccess, LayerChange,
+    LayerOwner, LayerState, Level, LoraLayer, MigrationCoordinator, MigrationState, ModuleShape, ProvenanceChain,
+    ProvenanceHead, RegimeDetector, RegimeState, Resonance, ResonanceState, SavedHierarchy, SavedLayer, Snapshot,
+    SnapshotPublisher, SnapshotReader, StackGradient, Staleness, effective_rank,
 };
 
 /// Three shared layers, two for each agent, and all that moves them.
@@ -120,6 +120,9 @@ pub struct HierarchyRest {
     circuits: CircuitDetectorState,
     regime: RegimeState,
     gradients: GradientVitals,
+    /// Absent in what was saved before there was one.
+    #[serde(default)]
+    health: HealthState,
     provenance: ProvenanceHead,
 }
 
@@ -448,6 +451,7 @@ impl LoraHierarchy {
                 circuits: self.detector.state(),
                 regime: self.regime.state(),
                 gradients: self.gradients,
+                health: self.health.state(),
                 provenance: self.provenance.head(),
             },
         }
@@ -492,6 +496,7 @@ impl LoraHierarchy {
         self.detector.restore(rest.circuits.clone())?;
         self.regime.restore(rest.regime);
         self.gradients = rest.gradients;
+        self.health.restore(rest.health.clone());
         self.tick = rest.tick;
         self.publish()?;
         self.publisher.set_version(rest.version);

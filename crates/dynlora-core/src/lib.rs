@@ -41,8 +41,8 @@ pub use content_hash::{ContentHash, ContentHasher, NotADigest, SnapshotId, canon
 pub use factors::{FactorAddress, LayerFactors, ModuleFactors, initial_row};
 pub use gradient::{ModuleActivity, StackActivity, StackGradient};
 pub use health::{
-    ChannelHealth, ChannelVitals, Finding, GradientVitals, HealthInput, HealthMonitor, HealthReport, HealthThresholds,
-    LayerHealth, LayerVitals, MIN_EVENTS, ResonanceVitals, Severity,
+    ChannelHealth, ChannelVitals, Finding, GradientVitals, HealthInput, HealthMonitor, HealthReport, HealthState,
+    HealthThresholds, LayerHealth, LayerVitals, MIN_EVENTS, ResonanceVitals, Severity,
 };
 pub use hierarchy_files::{Export, SavedHierarchy, SavedLayer};
 pub use layer::{

@@ -75,7 +75,14 @@ pub struct HealthMonitor {
     window: VecDeque<Counters>,
 }
 
-#[derive(Debug, Clone)]
+/// The window of a [`HealthMonitor`], to go on with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HealthState {
+    window: VecDeque<Counters>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Counters {
     tick: u64,
     channels: Vec<ChannelVitals>,
@@ -97,6 +104,16 @@ impl HealthMonitor {
     /// Goes on with a run whose counters stand here: what was counted before belongs to no window.
     pub fn resume(&mut self, input: &HealthInput) {
         self.window = VecDeque::from([Counters::of(input)]);
+    }
+
+    /// All that the next check depends on besides what it is given.
+    pub fn state(&self) -> HealthState {
+        HealthState { window: self.window.clone() }
+    }
+
+    /// Goes on from a state, as if nothing had happened in between.
+    pub fn restore(&mut self, state: HealthState) {
+        self.window = state.window;
     }
 
     /// Checks. Call it once a tick or less often; a window is made of ticks, not of calls.

@@ -18,7 +18,7 @@ pub struct LayerVitals {
 }
 
 /// Counters of a migration channel since the beginning of the run, and its queue now.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ChannelVitals {
     /// The channel leads from this level to the next slower one.
     pub from: Level,
