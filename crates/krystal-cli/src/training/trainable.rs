@@ -160,6 +160,9 @@ impl TrainableOptions {
             }
             None => {
                 let total = self.lora_r.unwrap_or(if model.decoder.config().hidden_size < 512 { 31 } else { 124 });
+                if total < 5 {
+                    return Err(usage("--lora-r must be at least 5 for five layers, one channel each"));
+                }
                 let mut config = HierarchyConfig::default().with_total_rank(total);
                 config.target_modules = self.target_modules();
                 LoraHierarchy::new(config, &module_shapes(model.decoder.config()), base_hash, seed, resonance)?

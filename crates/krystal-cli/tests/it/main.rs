@@ -14,3 +14,4 @@ mod score;
 mod sft;
 mod tiny_model;
 mod train;
+mod train_dynamic;
