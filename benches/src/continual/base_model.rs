@@ -139,7 +139,9 @@ impl Base {
         let right = examples.iter().filter(|example| {
             let wrong = rows.by_ref().take(example.answer.len()).filter(|(row, target)| {
                 let of_target = row[**target as usize];
-                row.iter().enumerate().any(|(i, logit)| i != **target as usize && !(*logit < of_target))
+                row.iter()
+                    .enumerate()
+                    .any(|(i, logit)| i != **target as usize && (*logit >= of_target || logit.is_nan()))
             });
             wrong.count() == 0
         });

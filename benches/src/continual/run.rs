@@ -145,7 +145,8 @@ pub fn stack_rank(rank: usize, n_agents: usize) -> usize {
 
 fn measure(base: &Base, learner: &dyn Learner, stream: &Stream, which: &[bool]) -> Vec<Option<f64>> {
     // Agents that share an adapter and a test's questions get the same answers.
-    let mut known: Vec<(Arc<LoraWeights<Cpu>>, &[Example], f64)> = Vec::new();
+    type Measured<'e> = (Arc<LoraWeights<Cpu>>, &'e [Example], f64);
+    let mut known: Vec<Measured<'_>> = Vec::new();
     let mut accuracies = Vec::with_capacity(stream.tests.len());
     for (test, wanted) in stream.tests.iter().zip(which) {
         if !wanted {

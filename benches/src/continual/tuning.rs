@@ -116,6 +116,13 @@ const RECORDED: &[(&str, &str, f64, f64)] = &[
     ("ema2", "agents", 4e-3, 0.1),
     ("ema2-free", "agents", 4e-3, 0.1),
     ("private", "agents", 4e-3, 0.0),
+    // Of 4e-3, 8e-3 and 1.6e-2: the hierarchy's rate is multiplied by one minus the inertia of each layer.
+    ("dynamic", "arith", 8e-3, 0.0),
+    ("dynamic", "formal", 8e-3, 0.0),
+    ("dynamic", "recall", 8e-3, 0.0),
+    ("dynamic", "strings", 4e-3, 0.0),
+    ("dynamic", "recurring", 1.6e-2, 0.0),
+    ("dynamic", "agents", 4e-3, 0.0),
 ];
 
 /// The recorded choice; for a method or stream that was never tuned, a middle rate and its first own number.

@@ -149,43 +149,51 @@ pub(super) fn methods() -> Vec<Method> {
         fits: |_| true,
         make: |base, setup| make(base, setup, |_| (), false, false),
     };
+    // Ablations on the streams without repetition and with one agent; resonance also where there are several.
+    let main: fn(StreamKind) -> bool =
+        |kind| matches!(kind, StreamKind::Arith | StreamKind::Formal | StreamKind::Strings);
     vec![
         dynamic,
         Method {
             name: "dynamic-told",
             what: "told where phases end instead of detecting it",
             boundaries: true,
-            fits: |kind| kind != StreamKind::Agents,
+            fits: main,
             make: |base, setup| make(base, setup, |config| config.regime.enabled = false, false, true),
             ..dynamic
         },
         Method {
             name: "dynamic-no-directions",
             what: "without inertia along directions",
+            fits: main,
             make: |base, setup| make(base, setup, |config| config.directional.enabled = false, false, false),
             ..dynamic
         },
         Method {
             name: "dynamic+inertia",
             what: "with inertia that grows with use",
+            fits: main,
             make: |base, setup| make(base, setup, |config| config.layer.mechanisms.inertia = true, false, false),
             ..dynamic
         },
         Method {
             name: "dynamic+decay",
             what: "with decay",
+            fits: main,
             make: |base, setup| make(base, setup, |config| config.layer.mechanisms.decay = true, false, false),
             ..dynamic
         },
         Method {
             name: "dynamic+screening",
             what: "with phases",
+            fits: main,
             make: |base, setup| make(base, setup, |config| config.layer.mechanisms.screening = true, false, false),
             ..dynamic
         },
         Method {
             name: "dynamic-seeds",
             what: "as the seeds describe it, mended: all of these, no directions, their inertias",
+            fits: main,
             make: |base, setup| {
                 let change: Change = |config| {
                     *config = {
@@ -202,12 +210,14 @@ pub(super) fn methods() -> Vec<Method> {
         Method {
             name: "dynamic-no-resonance",
             what: "the plain mean instead of resonance",
+            fits: |kind| kind == StreamKind::Agents,
             make: |base, setup| make(base, setup, |_| (), true, false),
             ..dynamic
         },
         Method {
             name: "dynamic-no-migration",
             what: "without migration",
+            fits: main,
             make: |base, setup| make(base, setup, |config| config.migration.mode = MigrationMode::Off, false, false),
             ..dynamic
         },

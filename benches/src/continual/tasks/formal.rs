@@ -164,7 +164,7 @@ impl Task for Language {
                 return vec![number(end)];
             }
             Self::Depth { .. } => {
-                let opening = question.iter().filter(|token| (**token - BRACKETS) % 2 == 0).count();
+                let opening = question.iter().filter(|token| (**token - BRACKETS).is_multiple_of(2)).count();
                 return vec![number((2 * opening - LENGTH) as u32)];
             }
             Self::SameEnds { .. } => question[0] == question[LENGTH - 1],
