@@ -13,7 +13,7 @@ use krystal_lm::{LanguageModel, ModelConfig, RopeScaling, Tokenizer, initial_ten
 
 use crate::task::Letters;
 
-fn model() -> Arc<LanguageModel> {
+pub(crate) fn model() -> Arc<LanguageModel> {
     let tokenizer = Tokenizer::characters("abcdef", &[]).unwrap();
     let config = ModelConfig {
         model_type: "qwen3".to_owned(),

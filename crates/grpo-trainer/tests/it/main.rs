@@ -3,6 +3,8 @@
 mod advantage_fixtures;
 mod bigram;
 mod divergence;
+#[cfg(feature = "lm")]
+mod dynamic_policy;
 mod fixtures;
 mod guards;
 #[cfg(feature = "lm")]
