@@ -75,7 +75,7 @@ fn three_agents_learn_and_the_run_can_be_reproduced_and_continued() {
 
     assert_eq!(train(&tiny, "one", &[&flags[..], &["--threads", "1", "--quiet"]].concat()).code, Some(0));
     assert_same_run(&tiny, "run", "one");
-    // As if it had been killed after step 6: what is newer than the checkpoint is taken again.
+    // As if it had been killed after step 11: without newer checkpoints, what came after step 10 is taken again.
     for entry in fs::read_dir(tiny.folder.path().join("one/checkpoints")).unwrap() {
         let path = entry.unwrap().path();
         let step: u64 = path.file_stem().unwrap().to_str().unwrap().trim_start_matches("step-").parse().unwrap();
