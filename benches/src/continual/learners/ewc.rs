@@ -86,7 +86,7 @@ pub(super) fn methods() -> Vec<Method> {
         what: "one LoRA and online EWC",
         protocol: Protocol::Stream,
         boundaries: true,
-        hyper: Some(("lambda", &[0.1, 1.0, 10.0])),
+        hyper: Some(("lambda", &[0.1, 1.0, 10.0, 100.0])),
         tuned_as: "ewc",
         fits: |kind| kind != StreamKind::Agents,
         make,
