@@ -13,8 +13,9 @@ use krystal_lm::{
 use krystal_math::rng::{Purpose, stream_rng};
 use rand::RngExt;
 
+use super::curriculum::{OldMeaning, base_arithmetic, base_languages, base_transforms, stream_tags};
 use super::settings::Settings;
-use super::stream::{OldMeaning, Stream, base_arithmetic, base_languages, base_transforms, stream_tags};
+use super::stream::Stream;
 use super::symbols::{BASE_TAGS, STREAM_TAGS, VOCABULARY};
 use super::task::{Example, Task, draw, draw_distinct, token_batch};
 use super::tasks::{Order, Transform};
@@ -137,13 +138,13 @@ impl Base {
         let logits = self.decoder.logits(lora, batch);
         let mut rows = logits.chunks_exact(VOCABULARY).zip(&batch.targets);
         let right = examples.iter().filter(|example| {
-            let wrong = rows.by_ref().take(example.answer.len()).filter(|(row, target)| {
-                let of_target = row[**target as usize];
-                row.iter()
-                    .enumerate()
-                    .any(|(i, logit)| i != **target as usize && (*logit >= of_target || logit.is_nan()))
+            let tokens = rows.by_ref().take(example.answer.len()).map(|(row, target)| {
+                let (target, of_target) = (*target as usize, row[*target as usize]);
+                // A logit that is no number is below nothing: such an answer is wrong.
+                row.iter().enumerate().all(|(i, logit)| i == target || *logit < of_target)
             });
-            wrong.count() == 0
+            // Every row has to be taken, also after a wrong one.
+            tokens.fold(true, |all, right| all & right)
         });
         right.count() as f64 / examples.len() as f64
     }
@@ -165,7 +166,7 @@ impl Base {
 }
 
 /// Adds the gradient of the mean cross-entropy of a batch, which it returns.
-pub(super) fn backward(
+fn backward(
     decoder: &Decoder<Cpu>,
     lora: Option<&LoraWeights<Cpu>>,
     batch: TokenBatch,

@@ -3,6 +3,7 @@
 //! [`Base`] is the frozen model, [`Stream`] what comes, [`Learner`] a method, [`run()`] lets one meet the other.
 
 pub mod base_model;
+pub mod curriculum;
 pub mod learner;
 mod learners;
 pub mod metrics;

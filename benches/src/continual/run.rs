@@ -143,10 +143,12 @@ pub fn stack_rank(rank: usize, n_agents: usize) -> usize {
     rank - private + n_agents * private
 }
 
+/// An adapter, a test's problems and the accuracy.
+type Known<'a> = (Arc<LoraWeights<Cpu>>, &'a [Example], f64);
+
 fn measure(base: &Base, learner: &dyn Learner, stream: &Stream, which: &[bool]) -> Vec<Option<f64>> {
     // Agents that share an adapter and a test's questions get the same answers.
-    type Measured<'e> = (Arc<LoraWeights<Cpu>>, &'e [Example], f64);
-    let mut known: Vec<Measured<'_>> = Vec::new();
+    let mut known: Vec<Known<'_>> = Vec::new();
     let mut accuracies = Vec::with_capacity(stream.tests.len());
     for (test, wanted) in stream.tests.iter().zip(which) {
         if !wanted {

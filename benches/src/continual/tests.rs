@@ -2,7 +2,7 @@
 
 use krystal_math::rng::{Purpose, stream_rng};
 
-use super::stream::{base_arithmetic, base_languages, base_transforms, stream_tags};
+use super::curriculum::{base_arithmetic, base_languages, base_transforms, languages, stream_tags};
 use super::symbols::{BASE_TAGS, STREAM_TAGS, VOCABULARY};
 use super::task::token_batch;
 use super::*;
@@ -72,7 +72,7 @@ fn streams_hold_nothing_that_the_base_model_was_trained_on() {
             }
         }
     }
-    let drawn = (0..200).flat_map(|seed| super::stream::languages(6, &mut stream_rng(seed, Purpose::Task, 0, 2)));
+    let drawn = (0..200).flat_map(|seed| languages(6, &mut stream_rng(seed, Purpose::Task, 0, 2)));
     assert!(drawn.into_iter().all(|language| !base_languages().contains(&language)));
     assert!(STREAM_TAGS as usize + stream_tags().len() <= BASE_TAGS as usize);
 }
