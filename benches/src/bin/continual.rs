@@ -224,8 +224,10 @@ fn tables(
             ("online", of(|m| Some(m.online))),
         ];
         for (metric, values) in &named {
-            if !values.is_empty() {
-                report.keep(&format!("{metric}.{stream}.{name}"), mean(values.iter().copied()))?;
+            // A stream of one phase has nothing to forget.
+            let mean = mean(values.iter().copied());
+            if mean.is_finite() {
+                report.keep(&format!("{metric}.{stream}.{name}"), mean)?;
             }
         }
         if !recover.is_empty() {
@@ -241,7 +243,10 @@ fn tables(
             compared.push(percent(&difference));
         }
         let steps = interval(&recover);
-        let recover = (!recover.is_empty()).then(|| format!("{:.1} ± {:.1}", steps.0, steps.1.unwrap_or(0.0)));
+        let recover = (!recover.is_empty()).then(|| {
+            let half = steps.1.map_or_else(String::new, |half| format!(" ± {half:.1}"));
+            format!("{:.1}{half}", steps.0)
+        });
         let mut cells = vec![Some(format!("{}", job.learning_rate)), method.hyper.map(|_| format!("{}", job.hyper))];
         cells.push(percent(&named[0].1));
         cells.extend(compared);
