@@ -166,7 +166,7 @@ impl Base {
 }
 
 /// Adds the gradient of the mean cross-entropy of a batch, which it returns.
-fn backward(
+pub(super) fn backward(
     decoder: &Decoder<Cpu>,
     lora: Option<&LoraWeights<Cpu>>,
     batch: TokenBatch,

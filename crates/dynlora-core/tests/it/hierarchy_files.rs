@@ -299,7 +299,9 @@ fn a_description_that_contradicts_itself_is_refused() {
         ("expected snapshot", |value| value["agents"] = json!([])),
         ("unknown field `more`", |value| value["more"] = json!(1)),
         ("tensor `own/new`", |value| value["own"]["tensors"] = json!(["new"])),
-        ("for `own#numbers`, expected 1 numbers", |value| value["own"]["numbers"] = json!(["one"])),
+        ("entry `own#numbers` of the saved state: expected 1 numbers, found", |value| {
+            value["own"]["numbers"] = json!(["one"])
+        }),
         ("has shape", |value| value["modules"][0]["d_in"] = json!(8)),
     ];
     for (expected, change) in cases {

@@ -52,7 +52,7 @@ fn thousands(text: &str) -> String {
     }
     let mut out = String::new();
     for (i, c) in text.chars().enumerate() {
-        if i > sign && i < sign + digits && (sign + digits - i) % 3 == 0 {
+        if i > sign && i < sign + digits && (sign + digits - i).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(c);
