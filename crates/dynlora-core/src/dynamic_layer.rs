@@ -428,10 +428,10 @@ impl LoraLayer for DynamicLoraLayer {
     }
 
     fn time_constant(&self) -> f64 {
-        let rate = match (self.config.mechanisms.decay, self.config.decay) {
-            (false, _) => 0.0,
-            (true, DecayMode::SeedBothFactors) => self.config.free_decay,
-            (true, DecayMode::BOnly) => layer_rate(self.config.free_decay, self.effective_inertia()),
+        // The pace that inertia sets, whether or not anything decays by it (R10).
+        let rate = match self.config.decay {
+            DecayMode::SeedBothFactors => self.config.free_decay,
+            DecayMode::BOnly => layer_rate(self.config.free_decay, self.effective_inertia()),
         };
         -1.0 / (-rate).ln_1p()
     }

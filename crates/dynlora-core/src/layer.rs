@@ -59,7 +59,8 @@ pub trait LoraLayer: Debug + Send + Sync + 'static {
 
     /// `alpha_eff` in `[0, 1)`: base inertia and what use has added.
     fn effective_inertia(&self) -> f64;
-    /// Ticks over which a free channel loses all but 1/e without use, at the present inertia.
+    /// Ticks over which a free channel loses all but 1/e without use, at the present inertia: the layer's pace, also where decay is
+    /// switched off.
     fn time_constant(&self) -> f64;
     /// Measurements for health.
     fn measure(&self) -> LayerMeasurement;

@@ -110,7 +110,7 @@ fn threads_and_interruptions_change_no_byte() {
 
 #[test]
 fn layers_learn_what_is_rewarded_and_are_saved() {
-    let config = GrpoConfig { max_steps: Some(120), learning_rate: 5e-2, ..config() };
+    let config = GrpoConfig { max_steps: Some(120), learning_rate: 1e-2, ..config() };
     let mut trainer = GrpoTrainer::new(config, policy(2), vec![Box::new(Letters('a'))], records()).unwrap();
     let first = trainer.step(&mut ()).unwrap().get("reward").unwrap();
     let last = trainer.train(&mut ()).unwrap().last.unwrap();

@@ -96,7 +96,7 @@ struct Job<P> {
 
 /// What the learning rate of dynamic layers is, unless one is given, beside that of a plain adapter: their slower layers follow
 /// only a part of it.
-const DYNAMIC_RATE: f64 = 20.0;
+const DYNAMIC_RATE: f64 = 8.0;
 
 /// The folder of a run, and whether it holds a run that is to go on.
 type Opened = (RunDir, bool);
