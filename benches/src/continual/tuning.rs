@@ -90,7 +90,8 @@ fn best_of(
     Ok(best)
 }
 
-/// What `--tune` chose, for the sizes of [`Settings::default`]: method, stream, learning rate, own number.
+/// What `--tune` chose, for the sizes of [`Settings::default`]: method, stream, learning rate, own number. `formal` and `strings`
+/// with all three seeds; the others, whose runs differ less, with the first alone.
 const RECORDED: &[(&str, &str, f64, f64)] = &[
     ("sequential", "arith", 5e-4, 0.0),
     ("joint", "arith", 1e-3, 0.0),
@@ -101,13 +102,13 @@ const RECORDED: &[(&str, &str, f64, f64)] = &[
     ("ema2-free", "arith", 5e-4, 0.02),
     ("replay", "arith", 1e-3, 0.02),
     ("sequential", "formal", 2.5e-4, 0.0),
-    ("joint", "formal", 2e-3, 0.0),
-    ("fresh", "formal", 1e-3, 0.0),
-    ("ewc", "formal", 1e-3, 10.0),
-    ("olora", "formal", 2e-3, 0.3),
-    ("ema2", "formal", 5e-4, 0.1),
-    ("ema2-free", "formal", 2.5e-4, 0.02),
-    ("replay", "formal", 2.5e-4, 0.02),
+    ("joint", "formal", 5e-4, 0.0),
+    ("fresh", "formal", 2e-3, 0.0),
+    ("ewc", "formal", 2e-3, 10.0),
+    ("olora", "formal", 1e-3, 0.03),
+    ("ema2", "formal", 1e-3, 0.05),
+    ("ema2-free", "formal", 5e-4, 0.02),
+    ("replay", "formal", 1e-3, 0.02),
     ("sequential", "recall", 5e-4, 0.0),
     ("joint", "recall", 5e-4, 0.0),
     ("fresh", "recall", 1e-3, 0.0),
@@ -117,9 +118,9 @@ const RECORDED: &[(&str, &str, f64, f64)] = &[
     ("ema2-free", "recall", 5e-4, 0.02),
     ("replay", "recall", 5e-4, 0.02),
     ("sequential", "strings", 5e-4, 0.0),
-    ("joint", "strings", 5e-4, 0.0),
+    ("joint", "strings", 2.5e-4, 0.0),
     ("fresh", "strings", 5e-4, 0.0),
-    ("ewc", "strings", 2e-3, 10.0),
+    ("ewc", "strings", 1e-3, 1.0),
     ("olora", "strings", 1e-3, 0.03),
     ("ema2", "strings", 2e-3, 0.05),
     ("ema2-free", "strings", 5e-4, 0.02),
