@@ -274,6 +274,21 @@ impl DynamicLoraLayer {
         self.modules[module].is_live = peaks.iter().any(|peak| *peak > 0.0 && *peak >= epsilon);
     }
 
+    /// Whether time has nothing to work on: the layer was never used and adds nothing.
+    fn is_unused(&self) -> bool {
+        self.inertia.n_eff.weight == 0.0 && self.modules.iter().all(|module| !module.is_live)
+    }
+
+    /// A tick passes. The screening threshold's new value where homeostasis moved it.
+    fn pass_tick(&mut self) -> Option<f64> {
+        self.tick += 1;
+        self.inertia.advance(1, &self.config);
+        if self.is_clocked() {
+            self.clock.advance(1, self.effective_inertia(), &self.config);
+        }
+        self.regulate(self.tick)
+    }
+
     /// Frees moments and detail.
     fn drop_moments(&mut self) {
         for module in &mut self.modules {
@@ -365,22 +380,33 @@ impl LoraLayer for DynamicLoraLayer {
     }
 
     fn advance(&mut self, tick: u64) -> AdvanceReport {
-        let n_ticks = tick.saturating_sub(self.tick);
-        if n_ticks == 0 {
+        if self.is_unused() {
+            self.tick = self.tick.max(tick);
+        }
+        if tick <= self.tick {
             return AdvanceReport::default();
         }
-        self.inertia.advance(n_ticks, &self.config);
-        if self.is_clocked() {
-            self.clock.advance(n_ticks, self.effective_inertia(), &self.config);
+        let mut new_threshold = None;
+        // One by one: the pace of each tick depends on the inertia that the one before has left.
+        while self.tick < tick {
+            new_threshold = self.pass_tick().or(new_threshold);
         }
-        self.tick = tick;
-        let new_threshold = self.regulate(tick);
         let idle = self.config.moments_idle_ticks;
         if idle > 0 && !self.level.is_shared() && tick.saturating_sub(self.last_update) >= idle {
             self.drop_moments();
         }
         let flips = std::mem::take(&mut self.flips);
         AdvanceReport { screened: flips.screened, freed: flips.freed, new_threshold }
+    }
+
+    fn rests_until(&self, now: u64) -> Option<u64> {
+        if self.is_clocked() && self.modules.iter().any(|module| module.is_live) {
+            return Some(now.saturating_add(1));
+        }
+        let idle = self.config.moments_idle_ticks;
+        let holds = |module: &ModuleDynamics| module.moments.is_some() || module.detail.is_some();
+        let will_drop = idle > 0 && !self.level.is_shared() && self.modules.iter().any(holds);
+        will_drop.then(|| self.last_update.saturating_add(idle).max(now.saturating_add(1)))
     }
 
     fn settle(&mut self) {
@@ -453,6 +479,10 @@ impl LoraLayer for DynamicLoraLayer {
 
     fn state(&self) -> LayerState {
         self.save_state()
+    }
+
+    fn summary(&self) -> LayerState {
+        self.save_summary()
     }
 
     fn restore(&mut self, state: &LayerState) -> Result<(), Error> {

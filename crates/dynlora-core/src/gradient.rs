@@ -47,6 +47,9 @@ impl StackGradient {
     /// Whether every number is finite.
     pub fn is_finite(&self) -> bool {
         let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
-        self.levels.iter().all(|level| finite(level)) && finite(&self.sketch)
+        let modules = self.activity.iter().flat_map(|activity| &activity.modules);
+        self.levels.iter().all(|level| finite(level))
+            && finite(&self.sketch)
+            && modules.into_iter().all(|module| finite(&module.second_moment) && finite(&module.inputs))
     }
 }

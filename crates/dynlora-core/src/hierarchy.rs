@@ -6,12 +6,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::layers::Layers;
 use crate::{
-    AgentId, CircuitDetector, CircuitDetectorState, CircuitModule, CircuitSource, ContentHash, DirectionalInertia,
-    DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HealthState, HierarchyConfig, LayerAccess, LayerChange,
-    LayerOwner, LayerState, Level, LoraLayer, MigrationCoordinator, MigrationState, ModuleShape, ProvenanceChain,
-    ProvenanceHead, RegimeDetector, RegimeState, Resonance, ResonanceState, SavedHierarchy, SavedLayer, Snapshot,
-    SnapshotPublisher, SnapshotReader, StackGradient, Staleness, effective_rank,
+    AgentId, CircuitDetector, CircuitDetectorState, CircuitModule, CircuitSource, ContentHash, ContentHasher,
+    DirectionalInertia, DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HealthState, HierarchyConfig,
+    InputKind, LayerAccess, LayerChange, LayerOwner, LayerState, Level, LoraLayer, MigrationCoordinator,
+    MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead, RegimeDetector, RegimeState, Resonance,
+    ResonanceState, SavedHierarchy, SavedLayer, Snapshot, SnapshotPublisher, SnapshotReader, StackActivity,
+    StackGradient, Staleness, effective_rank, state_hash,
 };
 
 /// Three shared layers, two for each agent, and all that moves them.
@@ -45,11 +47,8 @@ pub struct LoraHierarchy {
     /// Agents that came or left since the last publication.
     pub(crate) arrived: BTreeSet<AgentId>,
     pub(crate) departed: BTreeSet<AgentId>,
-    /// Layers that were written to since the last publication.
-    pub(crate) touched: BTreeSet<LayerOwner>,
-    /// Digests of what was applied since.
-    pub(crate) applied: Vec<ContentHash>,
-    pub(crate) moves: u64,
+    /// What was applied since the last record of the provenance, in order.
+    pub(crate) applied: Vec<(InputKind, ContentHash)>,
     /// Mixing of rows of `B^T` by layer and module, looked at every few ticks.
     pub(crate) mixing: BTreeMap<LayerOwner, Vec<Vec<f32>>>,
 }
@@ -59,42 +58,6 @@ pub struct LoraHierarchy {
 pub(crate) struct Pending {
     pub(crate) gradient: StackGradient,
     pub(crate) weight: f64,
-}
-
-/// The layers by owner.
-#[derive(Debug)]
-pub(crate) struct Layers {
-    pub(crate) shared: Vec<Box<dyn LoraLayer>>,
-    pub(crate) private: BTreeMap<AgentId, [Box<dyn LoraLayer>; 2]>,
-}
-
-impl Layers {
-    pub(crate) fn get(&self, level: Level, agent: AgentId) -> Option<&dyn LoraLayer> {
-        match level.is_shared() {
-            true => self.shared.get(level.index()).map(|layer| &**layer),
-            false => self.private.get(&agent).map(|layers| &*layers[level.index() - 3]),
-        }
-    }
-
-    pub(crate) fn owners(&self) -> Vec<LayerOwner> {
-        let shared = Level::SHARED.map(|level| LayerOwner { level, agent: AgentId::default() });
-        let private =
-            self.private.keys().flat_map(|agent| Level::PRIVATE.map(|level| LayerOwner { level, agent: *agent }));
-        shared.into_iter().chain(private).collect()
-    }
-}
-
-impl LayerAccess for Layers {
-    fn agents(&self) -> Vec<AgentId> {
-        self.private.keys().copied().collect()
-    }
-
-    fn layer(&mut self, level: Level, agent: AgentId) -> Option<&mut (dyn LoraLayer + 'static)> {
-        match level.is_shared() {
-            true => self.shared.get_mut(level.index()).map(|layer| &mut **layer),
-            false => self.private.get_mut(&agent).map(|layers| &mut *layers[level.index() - 3]),
-        }
-    }
 }
 
 /// All there is to go on with a hierarchy, as plain data.
@@ -124,6 +87,9 @@ pub struct HierarchyRest {
     #[serde(default)]
     health: HealthState,
     provenance: ProvenanceHead,
+    /// What was applied since the last record.
+    #[serde(default)]
+    applied: Vec<(InputKind, ContentHash)>,
 }
 
 impl LoraHierarchy {
@@ -175,7 +141,7 @@ impl LoraHierarchy {
             seed,
             shapes,
             ranks,
-            layers: Layers { shared, private: BTreeMap::new() },
+            layers: Layers::new(shared),
             resonance,
             source: None,
             publisher,
@@ -184,9 +150,7 @@ impl LoraHierarchy {
             tick: 0,
             arrived: BTreeSet::new(),
             departed: BTreeSet::new(),
-            touched: BTreeSet::new(),
             applied: Vec::new(),
-            moves: 0,
             mixing: BTreeMap::new(),
         })
     }
@@ -218,6 +182,7 @@ impl LoraHierarchy {
         self.layers.private.insert(agent, layers);
         self.arrived.insert(agent);
         self.departed.remove(&agent);
+        self.note(InputKind::Agents, || ContentHasher::new("dynlora-came-v1").number(agent.0).finish());
         Ok(())
     }
 
@@ -226,17 +191,18 @@ impl LoraHierarchy {
     /// # Errors
     /// [`Error::UnknownAgent`].
     pub fn remove_agent(&mut self, agent: AgentId) -> Result<(), Error> {
-        if self.layers.private.remove(&agent).is_none() {
+        if !self.layers.remove(agent) {
             return Err(Error::UnknownAgent { agent: agent.0, known: self.layers.private.len() });
         }
         self.pending.retain(|pending| pending.gradient.agent != agent);
         self.detector.forget_agent(agent);
         self.migration.forget_agent(agent);
         self.mixing.retain(|owner, _| owner.level.is_shared() || owner.agent != agent);
-        self.touched.retain(|owner| owner.level.is_shared() || owner.agent != agent);
-        if !self.arrived.remove(&agent) {
+        self.arrived.remove(&agent);
+        if self.snapshot().layer(Level::Agent, agent).is_some() {
             self.departed.insert(agent);
         }
+        self.note(InputKind::Agents, || ContentHasher::new("dynlora-left-v1").number(agent.0).finish());
         Ok(())
     }
 
@@ -247,25 +213,20 @@ impl LoraHierarchy {
     pub fn replace_layer(&mut self, agent: AgentId, layer: Box<dyn LoraLayer>) -> Result<(), Error> {
         let level = layer.level();
         let owner = LayerOwner { level, agent: if level.is_shared() { AgentId::default() } else { agent } };
-        let known = self.layers.private.len();
-        let place = match level.is_shared() {
-            true => &mut self.layers.shared[level.index()],
-            false => match self.layers.private.get_mut(&agent) {
-                Some(layers) => &mut layers[level.index() - 3],
-                None => return Err(Error::UnknownAgent { agent: agent.0, known }),
-            },
+        let Some(place) = self.layers.get(level, agent) else {
+            return Err(Error::UnknownAgent { agent: agent.0, known: self.layers.private.len() });
         };
         let sizes = |layer: &dyn LoraLayer| -> Vec<(usize, usize, usize)> {
             layer.factors().iter().map(|factors| (factors.rank, factors.d_in, factors.d_out)).collect()
         };
-        let (expected, found) = (sizes(&**place), sizes(&*layer));
+        let (expected, found) = (sizes(place), sizes(&*layer));
         if expected != found {
             let show = |sizes: &[(usize, usize, usize)]| format!("{sizes:?}");
             let (expected, found) = (show(&expected), show(&found));
             return Err(Error::Layer { layer: owner.to_string(), what: "(rank, d_in, d_out)", expected, found });
         }
-        *place = layer;
-        self.touched.insert(owner);
+        self.note(InputKind::Import, || state_hash([(level, agent, &layer.state())]));
+        self.layers.replace(owner, layer);
         Ok(())
     }
 
@@ -301,8 +262,32 @@ impl LoraHierarchy {
                 return Err(Error::Layer { layer, what: "values of a gradient", expected, found });
             }
         }
+        if let Some(activity) = &gradient.activity {
+            self.check_activity(agent, activity)?;
+        }
         if !gradient.is_finite() {
             return Err(Error::NotFinite { what: format!("the gradient of agent {agent}") });
+        }
+        Ok(())
+    }
+
+    /// What was measured has the modules' shapes, or was not measured.
+    fn check_activity(&self, agent: AgentId, activity: &StackActivity) -> Result<(), Error> {
+        let (expected, found) = (self.shapes.len(), activity.modules.len());
+        if expected != found {
+            let layer = format!("the stack of agent {agent}");
+            let (expected, found) = (expected.to_string(), found.to_string());
+            return Err(Error::Layer { layer, what: "modules of activity", expected, found });
+        }
+        for (i, (shape, seen)) in self.shapes.iter().zip(&activity.modules).enumerate() {
+            let rank: usize = self.ranks.iter().map(|ranks| ranks[i]).sum();
+            let (moments, inputs) = (seen.second_moment.len(), seen.inputs.len());
+            let fits = (moments == 0 || moments == rank * rank) && inputs.is_multiple_of(shape.d_in);
+            if !fits {
+                let expected = format!("{} of second moments and rows of {} inputs", rank * rank, shape.d_in);
+                let found = format!("{moments} and {inputs}");
+                return Err(Error::module(&shape.name, "values of activity", expected, found));
+            }
         }
         Ok(())
     }
@@ -312,6 +297,7 @@ impl LoraHierarchy {
     pub fn consolidate(&mut self) {
         self.regime.begin();
         self.begin_regime();
+        self.note(InputKind::Regime, || ContentHash::of_bytes(b"consolidate"));
     }
 
     /// What was read until now is protected, and the optimiser begins anew.
@@ -395,12 +381,12 @@ impl LoraHierarchy {
     /// # Errors
     /// [`Error::NotFinite`] if a layer left the finite numbers: what was published before stays.
     pub fn publish(&mut self) -> Result<Arc<Snapshot>, Error> {
-        let mut owners: BTreeSet<LayerOwner> = std::mem::take(&mut self.touched);
+        let mut owners: BTreeSet<LayerOwner> = std::mem::take(&mut self.layers.touched);
         for agent in std::mem::take(&mut self.arrived) {
             owners.extend(Level::PRIVATE.map(|level| LayerOwner { level, agent }));
         }
         for owner in &owners {
-            if let Some(layer) = self.layers.layer(owner.level, owner.agent) {
+            if let Some(layer) = self.layers.get_mut(*owner) {
                 layer.settle();
                 layer.take_dirty();
             }
@@ -415,10 +401,11 @@ impl LoraHierarchy {
         match published {
             Ok(snapshot) => {
                 self.departed.clear();
+                self.layers.rest(&owners);
                 Ok(snapshot)
             }
             Err(error) => {
-                self.touched = owners;
+                self.layers.touched = owners;
                 Err(error)
             }
         }
@@ -453,6 +440,7 @@ impl LoraHierarchy {
                 gradients: self.gradients,
                 health: self.health.state(),
                 provenance: self.provenance.head(),
+                applied: self.applied.clone(),
             },
         }
     }
@@ -470,6 +458,7 @@ impl LoraHierarchy {
         for agent in self.agents().collect::<Vec<_>>() {
             self.remove_agent(agent)?;
         }
+        (self.tick, self.layers.now) = (rest.tick, rest.tick);
         for agent in &rest.agents {
             self.add_agent(*agent)?;
         }
@@ -480,10 +469,10 @@ impl LoraHierarchy {
             return Err(Error::state("layers", show(&owners), show(&found)));
         }
         for SavedLayer { owner, state } in layers {
-            if let Some(layer) = self.layers.layer(owner.level, owner.agent) {
+            if let Some(layer) = self.layers.get_mut(*owner) {
                 layer.restore(state)?;
             }
-            self.touched.insert(*owner);
+            self.layers.touched.insert(*owner);
         }
         self.directional.restore(own)?;
         let resonance = own
@@ -497,7 +486,7 @@ impl LoraHierarchy {
         self.regime.restore(rest.regime);
         self.gradients = rest.gradients;
         self.health.restore(rest.health.clone());
-        self.tick = rest.tick;
+        self.applied.clone_from(&rest.applied);
         self.publish()?;
         self.publisher.set_version(rest.version);
         self.provenance = ProvenanceChain::new(rest.provenance);

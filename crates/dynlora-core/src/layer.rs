@@ -35,8 +35,13 @@ pub trait LoraLayer: Debug + Send + Sync + 'static {
         let _ = guide;
         self.update(gradient, step)
     }
-    /// Lets one tick pass: phases, decay, entropy budget.
+    /// Lets time pass until `tick`, as if called for every tick in between: phases, decay, entropy budget.
     fn advance(&mut self, tick: u64) -> AdvanceReport;
+    /// The tick after `now` at which time alone next does something to the factors or frees memory; `None` for never. Until
+    /// then the layer may be left alone while it is not used.
+    fn rests_until(&self, now: u64) -> Option<u64> {
+        Some(now.saturating_add(1))
+    }
     /// Writes what time has done to the factors: to be called before `factors` are read for a snapshot. A layer may
     /// otherwise note decay and compute it when a channel is next touched.
     fn settle(&mut self) {}
@@ -67,6 +72,11 @@ pub trait LoraLayer: Debug + Send + Sync + 'static {
 
     /// All there is to restore.
     fn state(&self) -> LayerState;
+    /// The small part of the state, for the digest in each record of the provenance: numbers on which the rest leaves its
+    /// mark.
+    fn summary(&self) -> LayerState {
+        LayerState { tensors: Vec::new(), ..self.state() }
+    }
     /// Goes on from a state of the same layer.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::decay::DecayClock;
 use crate::dynamic_layer::{DynamicLoraLayer, Moments};
 use crate::entropy_budget::Movement;
 use crate::inertia::Average;
-use crate::screening::Flips;
+use crate::screening::{ChannelRecord, Flips};
 use crate::{Error, LayerState};
 
 /// Channels' arrays; of credit the ticks that are left.
@@ -19,6 +19,29 @@ const MAX_CREDIT: u64 = 1 << 24;
 
 impl DynamicLoraLayer {
     pub(crate) fn save_state(&self) -> LayerState {
+        let mut tensors = Vec::new();
+        for (i, module) in self.modules.iter().enumerate() {
+            let mut tensor = |name: &str, values: Vec<f32>| tensors.push((format!("{i}.{name}"), values));
+            tensor("a", self.factors[i].a.clone());
+            tensor("b", self.factors[i].b.clone());
+            if let Some(moments) = &module.moments {
+                tensor("first", moments.first.clone());
+                tensor("second", moments.second.clone());
+            }
+            if let Some(activity) = &module.detail {
+                tensor("activity", activity.clone());
+            }
+            if let Some(phases) = &module.phases {
+                tensor("phases", phases.bits.iter().map(|byte| f32::from(*byte)).collect());
+            }
+        }
+        let LayerState { tensors: channels, numbers } = self.save_summary();
+        tensors.extend(channels);
+        LayerState { tensors, numbers }
+    }
+
+    /// Numbers, and the channels' records.
+    pub(crate) fn save_summary(&self) -> LayerState {
         let mut state = LayerState::default();
         let mut number = |name: String, value: f64| state.numbers.push((name, value));
         for (name, value) in self.identity() {
@@ -63,11 +86,8 @@ impl DynamicLoraLayer {
             ] {
                 number(format!("{i}.{name}"), value);
             }
-            let mut tensor = |name: &str, values: Vec<f32>| state.tensors.push((format!("{i}.{name}"), values));
-            tensor("a", self.factors[i].a.clone());
-            tensor("b", self.factors[i].b.clone());
             for (column, name) in CHANNEL_ARRAYS.into_iter().enumerate() {
-                let value = |record: &crate::screening::ChannelRecord| {
+                let value = |record: &ChannelRecord| {
                     let ticks = |until: u64| until.saturating_sub(self.tick).min(MAX_CREDIT) as f32;
                     [
                         record.activity,
@@ -78,17 +98,7 @@ impl DynamicLoraLayer {
                         record.n_steps as f32,
                     ][column]
                 };
-                tensor(&format!("channel.{name}"), module.channels.iter().map(value).collect());
-            }
-            if let Some(moments) = &module.moments {
-                tensor("first", moments.first.clone());
-                tensor("second", moments.second.clone());
-            }
-            if let Some(activity) = &module.detail {
-                tensor("activity", activity.clone());
-            }
-            if let Some(phases) = &module.phases {
-                tensor("phases", phases.bits.iter().map(|byte| f32::from(*byte)).collect());
+                state.tensors.push((format!("{i}.channel.{name}"), module.channels.iter().map(value).collect()));
             }
         }
         state

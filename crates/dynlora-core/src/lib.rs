@@ -99,6 +99,8 @@ pub use migration::{
 mod directional_inertia;
 mod hierarchy;
 mod hierarchy_config;
+mod layers;
+mod record;
 mod regime;
 mod tick;
 

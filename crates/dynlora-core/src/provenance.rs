@@ -14,8 +14,10 @@ pub enum InputKind {
     Gradients,
     /// Moves of channels between layers.
     Migrations,
-    /// Time that passed: decay, phases, homeostasis.
+    /// A tick that passed, at its learning rate: decay, phases, homeostasis.
     Decay,
+    /// A regime of data that the caller ended.
+    Regime,
     /// Agents that came or left.
     Agents,
     /// Factors that were imported or restored.
@@ -29,6 +31,7 @@ impl InputKind {
             Self::Gradients => "gradients",
             Self::Migrations => "migrations",
             Self::Decay => "decay",
+            Self::Regime => "regime",
             Self::Agents => "agents",
             Self::Import => "import",
         }
@@ -63,7 +66,10 @@ impl AppliedInput {
 pub struct ProvenanceEntry {
     /// The root published.
     pub root: SnapshotId,
-    /// Digest of the rest of the state: [`state_hash`].
+    /// Digest of the rest of the state. A [`LoraHierarchy`](crate::LoraHierarchy) puts in the
+    /// [summaries](crate::LoraLayer::summary) of the layers that were used since the record before, the detector of regimes
+    /// and the counters of gradients and resonance: a thousandth of the state, on which the moments and activities left out
+    /// have left their sums.
     pub state: ContentHash,
     /// Version of the snapshot.
     pub version: u64,

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::record::digest_of;
 use crate::{
-    AgentId, AppliedInput, ChannelVitals, ContentHash, Error, HealthInput, HealthReport, Horizontal, InputKind,
+    AgentId, ChannelVitals, ContentHash, ContentHasher, Error, HealthInput, HealthReport, Horizontal, InputKind,
     LayerAccess, LayerGradient, LayerOwner, LayerStep, LayerVitals, Level, LoraHierarchy, MigrationAction,
-    MigrationEvent, MigrationRequest, MigrationSignal, OpenGate, ProvenanceEntry, ResonanceVitals, ShareGate,
-    SharedProposal, Signal, Snapshot, StackActivity, StepGuide, UpdateReport, Vertical, state_hash,
+    MigrationEvent, MigrationRequest, MigrationSignal, OpenGate, ResonanceVitals, ShareGate, SharedProposal, Signal,
+    Snapshot, StackActivity, StepGuide, UpdateReport, Vertical,
 };
 
 /// What a tick did.
@@ -68,7 +69,8 @@ impl LoraHierarchy {
     /// inertia at the reference rank.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if a layer left the finite numbers: the snapshot published last keeps serving.
+    /// [`Error::Field`] for a learning rate that is none: nothing has happened. [`Error::NotFinite`] if a layer left the
+    /// finite numbers: the snapshot published last keeps serving.
     pub fn tick(&mut self, learning_rate: f64) -> Result<TickReport, Error> {
         self.tick_with(learning_rate, &mut OpenGate)
     }
@@ -78,6 +80,9 @@ impl LoraHierarchy {
     /// # Errors
     /// As [`tick`](Self::tick).
     pub fn tick_with(&mut self, learning_rate: f64, gate: &mut dyn ShareGate) -> Result<TickReport, Error> {
+        if !(learning_rate >= 0.0 && learning_rate.is_finite()) {
+            return Err(Error::field("learning_rate", "a finite number of at least 0", learning_rate));
+        }
         self.tick += 1;
         let tick = self.tick;
         let batches = self.collect();
@@ -143,15 +148,8 @@ impl LoraHierarchy {
         }
 
         // Time: phases, decay, homeostasis.
-        let mut phases = [0; 2];
-        for owner in self.layers.owners() {
-            if let Some(layer) = self.layers.layer(owner.level, owner.agent) {
-                let report = layer.advance(tick);
-                phases[0] += report.screened;
-                phases[1] += report.freed;
-            }
-            self.touched.insert(owner);
-        }
+        let phases = self.layers.pass(tick);
+        self.note(InputKind::Decay, || ContentHasher::new("dynlora-tick-v1").doubles(&[learning_rate]).finish());
 
         // Circuits and their moves.
         self.detect(tick, &batches, &vertical);
@@ -197,7 +195,7 @@ impl LoraHierarchy {
             key(*i).cmp(&key(*j))
         });
         if self.config.provenance {
-            self.applied.extend(order.iter().map(|i| digests[*i]));
+            self.applied.extend(order.iter().map(|i| (InputKind::Gradients, digests[*i])));
         }
         let mut counts: BTreeMap<AgentId, f32> = BTreeMap::new();
         let mut batches: BTreeMap<AgentId, AgentBatch> = BTreeMap::new();
@@ -221,7 +219,7 @@ impl LoraHierarchy {
                     pairs.for_each(|(to, from)| add(to, from));
                     add(&mut batch.sketch, &gradient.sketch);
                     if let (Some(to), Some(from)) = (&mut batch.activity, &gradient.activity) {
-                        to.n_rows += from.n_rows;
+                        to.n_rows = to.n_rows.saturating_add(from.n_rows);
                         for (to, from) in to.modules.iter_mut().zip(&from.modules) {
                             add(&mut to.second_moment, &from.second_moment);
                             to.inputs.extend(&from.inputs);
@@ -326,7 +324,9 @@ impl LoraHierarchy {
 
     /// After moves: whoever watches is told what has arrived, and freed channels look away from what is protected.
     fn settle_moves(&mut self, events: &[MigrationEvent]) {
-        self.moves += events.len() as u64;
+        for event in events {
+            self.note(InputKind::Migrations, || digest_of(event));
+        }
         let has_arrived = |event: &&MigrationEvent| {
             use MigrationAction::{Arrived, Exchanged, Shared};
             matches!(event.action, Arrived { .. } | Exchanged { .. } | Shared { .. })
@@ -340,7 +340,8 @@ impl LoraHierarchy {
         if events.is_empty() || !self.directional.is_active() {
             return;
         }
-        for owner in self.layers.owners().into_iter().filter(|owner| owner.level != Level::Foundation) {
+        // Layers that rest keep what they have.
+        for owner in self.layers.touched.clone().into_iter().filter(|owner| owner.level != Level::Foundation) {
             let Some(layer) = self.layers.layer(owner.level, owner.agent) else { continue };
             for module in 0..layer.factors().len() {
                 for channel in 0..layer.factors()[module].rank {
@@ -357,29 +358,7 @@ impl LoraHierarchy {
         }
     }
 
-    fn publish_tick(&mut self) -> Result<Arc<Snapshot>, Error> {
-        let snapshot = self.publish()?;
-        if self.config.provenance {
-            let gradients = std::mem::take(&mut self.applied);
-            let mut applied = vec![AppliedInput::of(InputKind::Gradients, &gradients)];
-            if self.moves > 0 {
-                let count = ContentHash::of_bytes(&self.moves.to_le_bytes());
-                applied.push(AppliedInput::of(InputKind::Migrations, &[count]));
-            }
-            self.moves = 0;
-            self.provenance.append(ProvenanceEntry {
-                root: snapshot.id(),
-                state: state_hash([]),
-                version: snapshot.version(),
-                tick: self.tick,
-                seed: self.seed,
-                applied,
-            });
-        }
-        Ok(snapshot)
-    }
-
-    /// What health looks at, now.
+    /// What health looks at, now; of layers that rest, as they were when they were last looked at.
     pub fn vitals(&self) -> HealthInput {
         let layer = |owner: LayerOwner| {
             let layer = self.layers.get(owner.level, owner.agent)?;
@@ -419,6 +398,7 @@ impl LoraHierarchy {
     }
 
     fn check_health(&mut self) -> HealthReport {
+        self.layers.catch_up();
         let input = self.vitals();
         self.health.check(&input)
     }

@@ -1,5 +1,7 @@
 //! Finds circuits and says which are stable.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::layer_track::LayerTrack;
@@ -8,6 +10,8 @@ use crate::{AgentId, Error, Level, LoraLayer, StackActivity};
 
 /// Inputs and outputs named per node.
 const TOP_FEATURES: usize = 8;
+/// Ticks between two looks at which layers have not been seen for so long that their past says nothing any more.
+const FADE_TICKS: u64 = 64;
 
 /// Settings of a [`CircuitDetector`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -50,12 +54,22 @@ pub struct CircuitModule {
 /// kept for 64 windows; every circuit that was active is compared with itself at distant windows in which it was active.
 /// One that repeats in `n_windows` of these in a row is a candidate. Being frequent is not enough: what differs each time has
 /// no autocorrelation (R38).
+///
+/// A tick costs what is proportional to the layers that were observed and those that have candidates. The windows that pass for
+/// a layer while nothing is seen of it are counted when it is next observed; its past is dropped when the last lag is over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CircuitDetector {
     config: CircuitDetectorConfig,
     modules: Vec<CircuitModule>,
     state: CircuitDetectorState,
+    /// Layers whose window has something in it.
+    open: BTreeSet<Key>,
+    /// Layers with candidates.
+    stable: BTreeSet<Key>,
 }
+
+/// A layer.
+type Key = (Level, Option<AgentId>);
 
 /// All there is to restore of a detector.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -66,14 +80,17 @@ pub struct CircuitDetectorState {
     tracks: Vec<LayerTrack>,
     /// Mean `|x|` of each module's inputs at the last pass that measured them.
     inputs: Vec<Vec<f32>>,
+    /// Ticks that have ended.
+    #[serde(default)]
+    ticks: u64,
 }
 
 impl CircuitDetector {
     /// Knows nothing yet.
     pub fn new(config: CircuitDetectorConfig, modules: Vec<CircuitModule>) -> Self {
         let inputs = vec![Vec::new(); modules.len()];
-        let state = CircuitDetectorState { modules: modules.clone(), tracks: Vec::new(), inputs };
-        Self { config, modules, state }
+        let state = CircuitDetectorState { modules: modules.clone(), tracks: Vec::new(), inputs, ticks: 0 };
+        Self { config, modules, state, open: BTreeSet::new(), stable: BTreeSet::new() }
     }
 
     /// Takes in what one backward pass of an agent saw: its activity, where it was measured, and its sketch, empty where not.
@@ -81,8 +98,11 @@ impl CircuitDetector {
     pub fn observe(&mut self, agent: AgentId, activity: Option<&StackActivity>, sketch: &[f32]) {
         for level in Level::ALL {
             let modules = &self.modules;
-            let track = track(&mut self.state.tracks, level, Some(agent));
+            let track = track(&mut self.state, level, Some(agent));
             track.observe(modules, activity, sketch);
+            if track.is_open() {
+                self.open.insert((track.level, track.agent));
+            }
         }
         for (i, seen) in activity.into_iter().flat_map(|activity| &activity.modules).enumerate() {
             let Some(module) = self.modules.get(i) else { break };
@@ -102,10 +122,21 @@ impl CircuitDetector {
 
     /// A tick ends, and with it the windows of the levels whose period divides `tick + 1`.
     pub fn advance(&mut self, tick: u64) {
-        for track in &mut self.state.tracks {
-            if tick.wrapping_add(1).is_multiple_of(track.level.period()) {
-                track.close_window(&self.modules, &self.config);
-            }
+        let ticks = tick.wrapping_add(1);
+        self.state.ticks = ticks;
+        let (closing, open): (Vec<Key>, _) =
+            std::mem::take(&mut self.open).into_iter().partition(|(level, _)| ticks.is_multiple_of(level.period()));
+        self.open = BTreeSet::from_iter::<Vec<Key>>(open);
+        for key in closing {
+            let track = track(&mut self.state, key.0, key.1);
+            track.close_window(ticks, &self.modules, &self.config);
+            match track.candidates(&self.config).next() {
+                Some(_) => self.stable.insert(key),
+                None => self.stable.remove(&key),
+            };
+        }
+        if ticks.is_multiple_of(FADE_TICKS) {
+            self.state.tracks.iter_mut().for_each(|track| track.fade(ticks));
         }
     }
 
@@ -114,13 +145,14 @@ impl CircuitDetector {
     pub fn adopt(&mut self, candidates: &[CircuitCandidate]) {
         for candidate in candidates {
             let circuit = &candidate.circuit;
-            track(&mut self.state.tracks, circuit.level, circuit.agent).adopt(&self.modules, candidate);
+            track(&mut self.state, circuit.level, circuit.agent).adopt(&self.modules, candidate);
         }
     }
 
     /// Circuits that have repeated often enough, by level and agent, the longest known first.
     pub fn candidates(&self) -> Vec<Circuit> {
-        self.state.tracks.iter().flat_map(|track| track.candidates(&self.config)).collect()
+        let tracks = self.stable.iter().filter_map(|(level, agent)| self.find(*level, *agent));
+        tracks.flat_map(|track| track.candidates(&self.config)).collect()
     }
 
     /// Circuits known of a layer, stable or not.
@@ -164,6 +196,8 @@ impl CircuitDetector {
     /// Drops what is known of an agent's own layers.
     pub fn forget_agent(&mut self, agent: AgentId) {
         self.state.tracks.retain(|track| track.agent != Some(agent));
+        self.open.retain(|(_, of)| *of != Some(agent));
+        self.stable.retain(|(_, of)| *of != Some(agent));
     }
 
     /// All there is to restore.
@@ -187,28 +221,35 @@ impl CircuitDetector {
             let (expected, found) = (shape(&self.modules), shape(&state.modules));
             return Err(Error::state("circuit detector", expected, found));
         }
+        let keys = |of: &dyn Fn(&LayerTrack) -> bool| {
+            state.tracks.iter().filter(|track| of(track)).map(|track| (track.level, track.agent)).collect()
+        };
+        self.open = keys(&LayerTrack::is_open);
+        self.stable = keys(&|track| track.candidates(&self.config).next().is_some());
         self.state = state;
         Ok(())
     }
 
     fn find(&self, level: Level, agent: Option<AgentId>) -> Option<&LayerTrack> {
         let agent = if level.is_shared() { None } else { agent };
-        self.state.tracks.iter().find(|track| (track.level, track.agent) == (level, agent))
+        let tracks = &self.state.tracks;
+        let at = tracks.binary_search_by_key(&(level, agent), |track| (track.level, track.agent)).ok()?;
+        Some(&tracks[at])
     }
 }
 
 /// The track of a layer, made where there is none; in order.
-fn track(tracks: &mut Vec<LayerTrack>, level: Level, agent: Option<AgentId>) -> &mut LayerTrack {
+fn track(state: &mut CircuitDetectorState, level: Level, agent: Option<AgentId>) -> &mut LayerTrack {
     let agent = if level.is_shared() { None } else { agent };
     let key = (level, agent);
-    let at = match tracks.binary_search_by_key(&key, |track| (track.level, track.agent)) {
+    let at = match state.tracks.binary_search_by_key(&key, |track| (track.level, track.agent)) {
         Ok(at) => at,
         Err(at) => {
-            tracks.insert(at, LayerTrack::new(level, agent));
+            state.tracks.insert(at, LayerTrack::new(level, agent, state.ticks));
             at
         }
     };
-    &mut tracks[at]
+    &mut state.tracks[at]
 }
 
 /// Positions of the largest values, largest first; none that is zero.

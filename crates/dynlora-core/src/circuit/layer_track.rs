@@ -31,8 +31,11 @@ pub(super) struct LayerTrack {
     moment_rows: f64,
     gradient_mean: SlowMean,
     usage_mean: SlowMean,
-    /// The present window first.
+    /// The latest window that had something in it first.
     windows: VecDeque<Window>,
+    /// Windows that were over when it was closed, since the beginning.
+    #[serde(default)]
+    n_windows: u64,
     windows_until_graph: u64,
     pub(super) known: Vec<KnownCircuit>,
     /// Sketch of the last window that had one.
@@ -62,7 +65,8 @@ pub(super) struct KnownCircuit {
 }
 
 impl LayerTrack {
-    pub(super) fn new(level: Level, agent: Option<AgentId>) -> Self {
+    /// Nothing is known yet after so many ticks.
+    pub(super) fn new(level: Level, agent: Option<AgentId>, ticks: u64) -> Self {
         Self {
             level,
             agent,
@@ -74,6 +78,7 @@ impl LayerTrack {
             gradient_mean: SlowMean::new(false),
             usage_mean: SlowMean::new(true),
             windows: VecDeque::new(),
+            n_windows: ticks / level.period(),
             windows_until_graph: 0,
             known: Vec::new(),
             last_sketch: Vec::new(),
@@ -126,8 +131,30 @@ impl LayerTrack {
         }
     }
 
-    /// Closes the window: signatures, circuits, scores.
-    pub(super) fn close_window(&mut self, modules: &[CircuitModule], config: &CircuitDetectorConfig) {
+    /// Whether the open window has anything in it.
+    pub(super) fn is_open(&self) -> bool {
+        self.rows > 0.0 || !self.sketch.is_empty()
+    }
+
+    /// Windows over after so many ticks in which nothing was seen, the one that is open not among them.
+    fn n_missed(&self, ticks: u64) -> u64 {
+        (ticks / self.level.period()).saturating_sub(self.n_windows + 1)
+    }
+
+    /// Drops windows that are out of the reach of every lag.
+    pub(super) fn fade(&mut self, ticks: u64) {
+        if self.n_missed(ticks) >= HISTORY as u64 {
+            self.windows = VecDeque::new();
+        }
+    }
+
+    /// Closes the window after so many ticks: signatures, circuits, scores.
+    pub(super) fn close_window(&mut self, ticks: u64, modules: &[CircuitModule], config: &CircuitDetectorConfig) {
+        self.fade(ticks);
+        if !self.windows.is_empty() {
+            (0..self.n_missed(ticks)).for_each(|_| self.windows.push_front(Window::default()));
+        }
+        self.n_windows = ticks / self.level.period();
         let mut window = Window::default();
         let size = krystal_math::low_rank::dot_f32(&self.sketch, &self.sketch).sqrt();
         if size > 0.0 && size.is_finite() {

@@ -384,15 +384,19 @@ fn a_save_that_fails_leaves_the_last_one() {
 
 /// A file system of a few pages, unmounted at the end. Mounting takes root.
 #[cfg(target_os = "linux")]
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 #[cfg(target_os = "linux")]
 impl SmallDisk {
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().ok()?;
         let mut mount = std::process::Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=256k", "krystal-test"]).arg(directory.path());
         mount.output().ok()?.status.success().then_some(Self(directory))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
     }
 }
 
@@ -410,7 +414,7 @@ fn the_last_hierarchy_survives_a_full_disk() {
         println!("skipped: mounting a small tmpfs is not allowed here");
         return;
     };
-    let folder = disk.0.path().join("state");
+    let folder = disk.folder().join("state");
     let first = hierarchy(&[4], 12);
     first.save(&folder, &Export::default()).unwrap();
     let many: Vec<u64> = (0..200).collect();
@@ -418,7 +422,7 @@ fn the_last_hierarchy_survives_a_full_disk() {
     assert!(matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull), "{error}");
     let loaded = SavedHierarchy::load(&folder, None).unwrap();
     assert_eq!(loaded.snapshot.id(), first.snapshot.id());
-    assert_eq!(fs::read_dir(disk.0.path()).unwrap().count(), 1, "nothing of the failed attempt is left");
+    assert_eq!(fs::read_dir(disk.folder()).unwrap().count(), 1, "nothing of the failed attempt is left");
     // In memory the snapshot serves on, and there is room again for what fits.
     assert!(loaded.snapshot.is_whole());
     loaded.save(&folder, &Export::default()).unwrap();

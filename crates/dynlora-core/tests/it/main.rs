@@ -2,7 +2,11 @@
 
 mod damaged_files;
 mod hierarchy_files;
+mod hierarchy_properties;
+mod hierarchy_refusals;
+mod hierarchy_replay;
 mod initialisation;
+mod life;
 mod merging;
 mod peft_folders;
 mod refusals;
