@@ -8,7 +8,8 @@ use super::transfer::{LayerAccess, arrival_credit, take_copy};
 use crate::{Channel, LoraLayer};
 
 /// Length of a row of `A` after a decomposition: what a fresh row has on average, so that such channels train as fast as
-/// others (R18). `U(-1/sqrt(d), 1/sqrt(d))` has a mean square of `1/(3 d)`.
+/// others (R18). `U(-1/sqrt(d), 1/sqrt(d))` has a mean square of `1/(3 d)`. Where a singular value is larger than its square,
+/// both rows get their half: were `b` to take all of it each time, steps of `A` would multiply the layer without bound.
 const GAUGE: f64 = 0.577_350_269_189_625_8;
 
 /// How a free channel was found.
@@ -241,7 +242,7 @@ fn by_activity(channels: &[usize], values: &[Channel]) -> Vec<usize> {
 
 /// Term `i` in the place of `slot`: its phase and activity stay, its moments belonged to a basis that is gone.
 fn term(svd: &LowRankSvd, i: usize, slot: &Channel) -> Channel {
-    let (b, a) = svd.term(i, GAUGE);
+    let (b, a) = svd.term(i, svd.singular_values[i].sqrt().max(GAUGE));
     Channel { a, b, moments: vec![0.0; slot.moments.len()], state: slot.state }
 }
 
@@ -303,10 +304,11 @@ mod tests {
         assert!((size / svd.singular_values[5] - 1.0).abs() < 1e-6);
         let left = svd.singular_values[..5].iter().map(|s| s * s).sum::<f64>().sqrt();
         assert!((module_norm(&mut layers, SLOW, 1) / left - 1.0).abs() < 1e-6);
-        // Rows of A have one length: the gauge.
+        // No row of A is shorter than the gauge, nor than its column of B.
         for channel in (0..6).filter(|channel| *channel != room.channel) {
-            let a = layers.get(SLOW).copy_channel(1, channel).a;
-            assert!((dot_f32(&a, &a).sqrt() - GAUGE).abs() < 1e-6);
+            let Channel { a, b, .. } = layers.get(SLOW).copy_channel(1, channel);
+            let (a, b) = (dot_f32(&a, &a).sqrt(), dot_f32(&b, &b).sqrt());
+            assert!(a > GAUGE - 1e-6 && (a < GAUGE + 1e-6 || (a - b).abs() < 1e-6 * a), "{a} {b}");
         }
         assert!(room.jump < 1e-6 * left, "{}", room.jump);
     }

@@ -32,7 +32,7 @@ fn storm(hierarchy: &mut LoraHierarchy, ticks: u64) -> f32 {
         let snapshot = hierarchy.snapshot();
         let known: Vec<AgentId> = hierarchy.agents().collect();
         for agent in snapshot.agents().filter(|agent| known.contains(agent)) {
-            if rng.random_range(0..4) == 0 {
+            if rng.random::<bool>() {
                 continue;
             }
             let mut gradient = gradient(&snapshot, agent.0, tick, scale);
@@ -48,7 +48,6 @@ fn storm(hierarchy: &mut LoraHierarchy, ticks: u64) -> f32 {
         let report = hierarchy.tick(0.01).unwrap();
         assert!(report.update_norm.is_finite(), "tick {tick}");
         if tick.is_multiple_of(1000) {
-            drop(hierarchy.take_provenance());
             largest = largest.max(extent(hierarchy));
         }
     }
@@ -69,19 +68,17 @@ fn extent(hierarchy: &LoraHierarchy) -> f32 {
 }
 
 fn survives(config: HierarchyConfig) {
-    let mut config = with_rank(1, config);
+    let mut config = with_rank(2, config);
     config.health_ticks = 1000;
-    let mut hierarchy = born(config, &[shape("one", 6, 5)], &[0, 1]);
+    config.provenance = false;
+    let mut hierarchy = born(config, &[shape("one", 9, 8)], &[0, 1]);
     let largest = storm(&mut hierarchy, 100_000);
     println!("largest factor {largest}, {} regimes", hierarchy.n_regimes());
-    // 100,000 steps of 0.01 could lead to 1000.
-    assert!(largest > 0.0 && largest < 50.0, "{largest}");
+    // All steps of 0.01 together could carry it to 1000.
+    assert!(largest > 0.0 && largest < 100.0, "{largest}");
     assert!(hierarchy.gradient_vitals().staleness.refused > 0);
-    let moved = |to: Level| hierarchy.migration().channel(to).unwrap().statistics().arrived;
-    assert!(
-        Level::ALL.into_iter().filter(|to| *to != Level::Context).all(|to| moved(to) > 0),
-        "all channels were used"
-    );
+    let moved = |to: &Level| hierarchy.migration().channel(*to).unwrap().statistics().arrived;
+    assert!(Level::ALL[..4].iter().all(|to| moved(to) > 0), "circuits moved through every channel");
 }
 
 #[test]

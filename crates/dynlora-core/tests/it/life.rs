@@ -43,15 +43,15 @@ fn draws(rng: &mut StreamRng, n: usize) -> Vec<f32> {
     (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
-/// The gradient of an agent at a step: a signal that stays, another one every 20 steps, and noise. With them comes what the
-/// channels saw.
+/// The gradient of an agent at a step: one of three signals, 20 steps each in turn, and noise. With it comes what the channels
+/// saw.
 pub(crate) fn gradient(snapshot: &Snapshot, agent: u64, step: u64, scale: f32) -> StackGradient {
     let agent = AgentId(agent);
     let ranks: Vec<[usize; 5]> = (0..snapshot.shapes().len())
         .map(|module| Level::ALL.map(|level| snapshot.layer(level, agent).unwrap()[module].rank))
         .collect();
     let mut noise = stream_rng(3, Purpose::Task, agent.0, step);
-    let mut signal = stream_rng(4, Purpose::Task, agent.0 % 2, step / 20);
+    let mut signal = stream_rng(4, Purpose::Task, agent.0 % 2, step / 20 % 3);
     // Gradients settle within a regime, so that the next one begins with a jump.
     let size = scale * (0.05 + 3.0 * (-((step % 20) as f32) / 4.0).exp());
     let mut values = |n: usize| -> Vec<f32> {

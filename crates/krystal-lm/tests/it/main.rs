@@ -8,6 +8,7 @@ mod generation;
 mod generation_rules;
 mod golden;
 mod instruction_sets;
+mod layers_as_one;
 mod lora_backend;
 mod merged;
 mod random_model;
