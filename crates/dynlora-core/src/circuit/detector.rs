@@ -124,9 +124,9 @@ impl CircuitDetector {
     pub fn advance(&mut self, tick: u64) {
         let ticks = tick.wrapping_add(1);
         self.state.ticks = ticks;
-        let (closing, open): (Vec<Key>, _) =
-            std::mem::take(&mut self.open).into_iter().partition(|(level, _)| ticks.is_multiple_of(level.period()));
-        self.open = BTreeSet::from_iter::<Vec<Key>>(open);
+        let is_over = |key: &Key| ticks.is_multiple_of(key.0.period());
+        let closing: Vec<Key> = self.open.iter().copied().filter(is_over).collect();
+        self.open.retain(|key| !is_over(key));
         for key in closing {
             let track = track(&mut self.state, key.0, key.1);
             track.close_window(ticks, &self.modules, &self.config);

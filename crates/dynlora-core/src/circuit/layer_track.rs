@@ -138,7 +138,7 @@ impl LayerTrack {
 
     /// Windows over after so many ticks in which nothing was seen, the one that is open not among them.
     fn n_missed(&self, ticks: u64) -> u64 {
-        (ticks / self.level.period()).saturating_sub(self.n_windows + 1)
+        (ticks / self.level.period()).saturating_sub(self.n_windows.saturating_add(1))
     }
 
     /// Drops windows that are out of the reach of every lag.
@@ -411,4 +411,34 @@ fn standardised(history: &[&[f32]], channel: usize, mean: f64) -> Vec<f32> {
     // A constant has no correlation; what rounding leaves of it must not pass for one.
     let scale = if size > 1e-6 * mean * (history.len() as f64).sqrt() { 1.0 / size } else { 0.0 };
     centred.iter().map(|x| (x * scale) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_in_which_nothing_was_seen_are_counted_when_something_is() {
+        let config = CircuitDetectorConfig::default();
+        let mut track = LayerTrack::new(Level::Agent, Some(AgentId(1)), 21);
+        let mut close = |ticks: u64| -> Vec<bool> {
+            assert!(!track.is_open());
+            track.observe(&[], None, &[1.0, 2.0]);
+            assert!(track.is_open());
+            track.close_window(ticks, &[], &config);
+            track.windows.iter().map(|window| window.gradient.is_some()).collect()
+        };
+        // Four ticks a window.
+        assert_eq!(close(24), [true]);
+        assert_eq!(close(28), [true, true]);
+        assert_eq!(close(40), [true, false, false, true, true]);
+        let mut expected = vec![false; 65];
+        (expected[0], expected[64]) = (true, true);
+        assert_eq!(close(40 + 4 * 64), expected, "the last lag");
+        assert_eq!(close(40 + 4 * (64 + 66)), [true], "beyond it");
+        track.fade(40 + 4 * (64 + 66) + 4 * 65);
+        assert_eq!(track.windows.len(), 1);
+        track.fade(40 + 4 * (64 + 66) + 4 * 66);
+        assert!(track.windows.is_empty());
+    }
 }

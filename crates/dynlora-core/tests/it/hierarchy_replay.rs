@@ -26,7 +26,7 @@ fn fed(hierarchy: &LoraHierarchy, tick: u64) -> Vec<StackGradient> {
     let snapshot = hierarchy.snapshot();
     let known: BTreeSet<u64> = snapshot.agents().map(|agent| agent.0).collect();
     let mut gradients = Vec::new();
-    for agent in hierarchy.agents().filter(|agent| known.contains(&agent.0) && (agent.0 + tick) % 5 != 0) {
+    for agent in hierarchy.agents().filter(|agent| known.contains(&agent.0) && !(agent.0 + tick).is_multiple_of(5)) {
         gradients.push(gradient(&snapshot, agent.0, tick, 1.0));
     }
     if tick.is_multiple_of(7) && known.contains(&1) {
