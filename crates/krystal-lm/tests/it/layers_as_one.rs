@@ -81,8 +81,7 @@ fn a_circuit_that_moves_changes_no_logit() {
     let model = Features { lengths: vec![(9, vec![3])], ..Features::default() }.build();
     let (backend, context) = (backend(&model), &model.texts[0].0);
     let logits = |stack: &Stack| backend.generate_step(context, &stack.snapshot(&model), AGENT).unwrap();
-    let mut config = MigrationConfig::default();
-    config.rates = [0.02; 4];
+    let config = MigrationConfig { rates: [0.02; 4], ..MigrationConfig::default() };
     for to in [Level::Foundation, Level::Domain, Level::Swarm, Level::Agent] {
         let from = to.faster().unwrap();
         for has_room in [true, false] {
