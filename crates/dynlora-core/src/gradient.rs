@@ -44,6 +44,29 @@ impl StackGradient {
         &self.levels[level.index()]
     }
 
+    /// Adds a further batch of the same agent, laid out alike: gradients and sketches add up, what was measured is pooled where
+    /// it was measured in both, and the sum is as old as the older of the two.
+    pub fn add(&mut self, other: &Self) {
+        self.version = self.version.min(other.version);
+        self.levels.iter_mut().zip(&other.levels).for_each(|(to, from)| add(to, from));
+        add(&mut self.sketch, &other.sketch);
+        if let (Some(to), Some(from)) = (&mut self.activity, &other.activity) {
+            to.add(from);
+        }
+    }
+
+    /// Multiplies gradients and sketch; what was measured of the channels stays.
+    pub fn scale(&mut self, factor: f32) {
+        let values = self.levels.iter_mut().chain([&mut self.sketch]).flatten();
+        values.for_each(|value| *value *= factor);
+    }
+
+    /// Sum of the squares of all layers' gradients.
+    pub fn squared_norm(&self) -> f64 {
+        let square = |level: &Vec<f32>| level.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
+        self.levels.iter().map(square).sum()
+    }
+
     /// Whether every number is finite.
     pub fn is_finite(&self) -> bool {
         let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
@@ -51,5 +74,66 @@ impl StackGradient {
         self.levels.iter().all(|level| finite(level))
             && finite(&self.sketch)
             && modules.into_iter().all(|module| finite(&module.second_moment) && finite(&module.inputs))
+    }
+}
+
+impl StackActivity {
+    /// Pools what two passes saw. Inputs that are signed sums carry signs of their own: they are further rows of one sketch.
+    fn add(&mut self, other: &Self) {
+        self.n_rows = self.n_rows.saturating_add(other.n_rows);
+        for (to, from) in self.modules.iter_mut().zip(&other.modules) {
+            add(&mut to.second_moment, &from.second_moment);
+            to.inputs.extend_from_slice(&from.inputs);
+        }
+    }
+}
+
+fn add(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gradient(version: u64, value: f32) -> StackGradient {
+        let module = ModuleActivity { second_moment: vec![value; 4], inputs: vec![value; 2] };
+        StackGradient {
+            agent: AgentId(7),
+            version,
+            levels: [vec![value], vec![], vec![-value, value], vec![2.0 * value], vec![0.0]],
+            activity: Some(StackActivity { n_rows: 3, modules: vec![module] }),
+            sketch: vec![value, 0.5],
+        }
+    }
+
+    #[test]
+    fn a_sum_has_the_values_of_both_and_what_both_saw() {
+        let mut sum = gradient(9, 1.0);
+        sum.add(&gradient(4, 2.0));
+        assert_eq!(sum.version, 4);
+        assert_eq!(sum.levels, [vec![3.0], vec![], vec![-3.0, 3.0], vec![6.0], vec![0.0]]);
+        assert_eq!(sum.sketch, [3.0, 1.0]);
+        let module = ModuleActivity { second_moment: vec![3.0; 4], inputs: vec![1.0, 1.0, 2.0, 2.0] };
+        assert_eq!(sum.activity, Some(StackActivity { n_rows: 6, modules: vec![module] }));
+
+        let before = sum.activity.clone();
+        sum.add(&StackGradient { activity: None, ..gradient(5, 0.0) });
+        assert_eq!((sum.version, &sum.activity), (4, &before));
+    }
+
+    #[test]
+    fn a_multiple_has_the_same_activity() {
+        let mut half = gradient(1, 2.0);
+        half.scale(0.5);
+        assert_eq!(half.levels, gradient(1, 1.0).levels);
+        assert_eq!(half.sketch, [1.0, 0.25]);
+        assert_eq!(half.activity, gradient(1, 2.0).activity);
+    }
+
+    #[test]
+    fn the_norm_is_that_of_the_layers_in_double_precision() {
+        assert_eq!(gradient(1, 3.0).squared_norm(), 9.0 * 7.0);
+        assert!(gradient(1, 1e30).squared_norm().is_finite());
     }
 }

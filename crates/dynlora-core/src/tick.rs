@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::hierarchy::Pending;
 use crate::record::digest_of;
 use crate::{
     AgentId, ChannelVitals, ContentHash, ContentHasher, Error, HealthInput, HealthReport, Horizontal, InputKind,
     LayerAccess, LayerGradient, LayerOwner, LayerStep, LayerVitals, Level, LoraHierarchy, MigrationAction,
     MigrationEvent, MigrationRequest, MigrationSignal, OpenGate, ResonanceVitals, ShareGate, SharedProposal, Signal,
-    Snapshot, StackActivity, StepGuide, UpdateReport, Vertical,
+    Snapshot, StackGradient, StepGuide, UpdateReport, Vertical,
 };
 
 /// What a tick did.
@@ -42,10 +43,9 @@ pub struct TickReport {
 
 /// The gradients of one agent in a tick, averaged.
 struct AgentBatch {
+    n_gradients: u32,
     weight: f64,
-    levels: [Vec<f32>; 5],
-    activity: Option<StackActivity>,
-    sketch: Vec<f32>,
+    gradient: StackGradient,
 }
 
 /// Tells migration what resonance found.
@@ -92,7 +92,7 @@ impl LoraHierarchy {
             self.begin_regime();
         }
         for batch in batches.values() {
-            if let Some(activity) = &batch.activity {
+            if let Some(activity) = &batch.gradient.activity {
                 self.directional.observe_pass(activity.modules.iter().map(|module| module.inputs.as_slice()));
             }
         }
@@ -102,7 +102,7 @@ impl LoraHierarchy {
         if !batches.is_empty() {
             for level in Level::SHARED {
                 let gradients: Vec<(AgentId, &[f32])> =
-                    batches.iter().map(|(agent, batch)| (*agent, batch.levels[level.index()].as_slice())).collect();
+                    batches.iter().map(|(agent, batch)| (*agent, batch.gradient.level(level))).collect();
                 let mut aggregate = vec![0.0; gradients.first().map_or(0, |(_, values)| values.len())];
                 let found = self.resonance.horizontal(level, &gradients, &mut aggregate);
                 aggregates.push((level, aggregate, found));
@@ -111,9 +111,9 @@ impl LoraHierarchy {
         let vertical: Vec<(AgentId, Vertical)> = batches
             .iter()
             .map(|(agent, batch)| {
-                let found = match batch.sketch.is_empty() {
+                let found = match batch.gradient.sketch.is_empty() {
                     true => Vertical::unknown(),
-                    false => self.resonance.vertical(*agent, &batch.sketch),
+                    false => self.resonance.vertical(*agent, &batch.gradient.sketch),
                 };
                 (*agent, found)
             })
@@ -141,7 +141,7 @@ impl LoraHierarchy {
                 let release = found.signal == Signal::Shift;
                 let step = LayerStep { tick, learning_rate, strength, release };
                 let usage = self.usage(level, std::iter::once(batch));
-                let gradient = LayerGradient { values: &batch.levels[level.index()], usage: &usage, shares: &[1.0] };
+                let gradient = LayerGradient { values: batch.gradient.level(level), usage: &usage, shares: &[1.0] };
                 let owner = LayerOwner { level, agent: *agent };
                 updates.push((owner, self.update(owner, &gradient, &step)));
             }
@@ -183,58 +183,32 @@ impl LoraHierarchy {
 
     /// Sorts what has come by agent and averages what came twice.
     fn collect(&mut self) -> BTreeMap<AgentId, AgentBatch> {
-        let mut pending = std::mem::take(&mut self.pending);
+        let pending = std::mem::take(&mut self.pending);
         // The order of submission must not matter: by agent, then by content.
-        let digests: Vec<ContentHash> = match self.config.provenance || pending.len() > 1 {
-            true => pending.iter().map(|p| p.gradient.digest()).collect(),
-            false => Vec::new(),
-        };
-        let mut order: Vec<usize> = (0..pending.len()).collect();
-        order.sort_by(|i, j| {
-            let key = |k: usize| (pending[k].gradient.agent, digests.get(k).map(|digest| digest.0));
-            key(*i).cmp(&key(*j))
-        });
+        let is_digested = self.config.provenance || pending.len() > 1;
+        let digest = |pending: &Pending| is_digested.then(|| pending.gradient.digest());
+        let mut pending: Vec<(Option<ContentHash>, Pending)> = pending.into_iter().map(|p| (digest(&p), p)).collect();
+        pending.sort_by_key(|(digest, pending)| (pending.gradient.agent, digest.map(|digest| digest.0)));
         if self.config.provenance {
-            self.applied.extend(order.iter().map(|i| (InputKind::Gradients, digests[*i])));
+            let digests = pending.iter().filter_map(|(digest, _)| *digest);
+            self.applied.extend(digests.map(|digest| (InputKind::Gradients, digest)));
         }
-        let mut counts: BTreeMap<AgentId, f32> = BTreeMap::new();
         let mut batches: BTreeMap<AgentId, AgentBatch> = BTreeMap::new();
-        for i in order {
-            let taken = &mut pending[i];
-            let gradient = &mut taken.gradient;
-            *counts.entry(gradient.agent).or_default() += 1.0;
+        for (_, Pending { gradient, weight }) in pending {
             match batches.get_mut(&gradient.agent) {
                 None => {
-                    let batch = AgentBatch {
-                        weight: taken.weight,
-                        levels: std::mem::take(&mut gradient.levels),
-                        activity: gradient.activity.take(),
-                        sketch: std::mem::take(&mut gradient.sketch),
-                    };
-                    batches.insert(gradient.agent, batch);
+                    batches.insert(gradient.agent, AgentBatch { n_gradients: 1, weight, gradient });
                 }
                 Some(batch) => {
-                    batch.weight += taken.weight;
-                    let pairs = batch.levels.iter_mut().zip(&gradient.levels);
-                    pairs.for_each(|(to, from)| add(to, from));
-                    add(&mut batch.sketch, &gradient.sketch);
-                    if let (Some(to), Some(from)) = (&mut batch.activity, &gradient.activity) {
-                        to.n_rows = to.n_rows.saturating_add(from.n_rows);
-                        for (to, from) in to.modules.iter_mut().zip(&from.modules) {
-                            add(&mut to.second_moment, &from.second_moment);
-                            to.inputs.extend(&from.inputs);
-                        }
-                    }
+                    batch.n_gradients += 1;
+                    batch.weight += weight;
+                    batch.gradient.add(&gradient);
                 }
             }
         }
-        for (agent, batch) in &mut batches {
-            let count = counts[agent];
-            if count > 1.0 {
-                batch.weight /= f64::from(count);
-                let all = batch.levels.iter_mut().chain([&mut batch.sketch]);
-                all.flatten().for_each(|value| *value /= count);
-            }
+        for batch in batches.values_mut().filter(|batch| batch.n_gradients > 1) {
+            batch.weight /= f64::from(batch.n_gradients);
+            batch.gradient.scale(1.0 / batch.n_gradients as f32);
         }
         batches
     }
@@ -272,7 +246,7 @@ impl LoraHierarchy {
         let mut usage: Vec<f32> = Vec::new();
         let mut rows = 0.0;
         for batch in batches {
-            let Some(activity) = &batch.activity else { return Vec::new() };
+            let Some(activity) = &batch.gradient.activity else { return Vec::new() };
             rows += activity.n_rows as f32;
             let mut seen = Vec::new();
             for (module, moments) in activity.modules.iter().enumerate() {
@@ -287,7 +261,7 @@ impl LoraHierarchy {
             if usage.is_empty() {
                 usage = seen;
             } else {
-                add(&mut usage, &seen);
+                usage.iter_mut().zip(&seen).for_each(|(sum, value)| *sum += value);
             }
         }
         if rows > 0.0 {
@@ -298,7 +272,7 @@ impl LoraHierarchy {
 
     fn detect(&mut self, tick: u64, batches: &BTreeMap<AgentId, AgentBatch>, vertical: &[(AgentId, Vertical)]) {
         for (agent, batch) in batches {
-            self.detector.observe(*agent, batch.activity.as_ref(), &batch.sketch);
+            self.detector.observe(*agent, batch.gradient.activity.as_ref(), &batch.gradient.sketch);
         }
         self.detector.advance(tick);
         if let Some(source) = &mut self.source {
@@ -404,10 +378,6 @@ impl LoraHierarchy {
     }
 }
 
-fn add(to: &mut [f32], from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-}
-
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut n) = (0.0, 0.0);
     values.for_each(|value| {
@@ -419,15 +389,13 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 
 /// Root of the mean over agents of the squared norm of all layers' gradients.
 fn mean_norm(batches: &BTreeMap<AgentId, AgentBatch>) -> f64 {
-    let squares = |batch: &AgentBatch| -> f64 {
-        batch.levels.iter().map(|level| level.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>()).sum()
-    };
-    (batches.values().map(squares).sum::<f64>() / batches.len().max(1) as f64).sqrt()
+    let squares: f64 = batches.values().map(|batch| batch.gradient.squared_norm()).sum();
+    (squares / batches.len().max(1) as f64).sqrt()
 }
 
 /// Each agent's share of the rows.
 fn row_shares(batches: &BTreeMap<AgentId, AgentBatch>) -> Vec<f64> {
-    let rows = |batch: &AgentBatch| batch.activity.as_ref().map_or(1.0, |activity| activity.n_rows.max(1) as f64);
+    let rows = |batch: &AgentBatch| batch.gradient.activity.as_ref().map_or(1.0, |activity| activity.n_rows.max(1) as f64);
     let total: f64 = batches.values().map(rows).sum();
     batches.values().map(|batch| rows(batch) / total).collect()
 }

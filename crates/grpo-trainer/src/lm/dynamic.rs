@@ -168,31 +168,8 @@ impl DynamicPolicy {
     /// Norm of the accumulated gradients: the root of the mean over agents of the squared norm, as [`LoraHierarchy::tick`]
     /// reports it.
     fn gradient_norm(&self) -> f64 {
-        let square = |values: &Vec<f32>| values.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
-        let squares: f64 =
-            self.gradients.values().map(|gradient| gradient.levels.iter().map(square).sum::<f64>()).sum();
+        let squares: f64 = self.gradients.values().map(StackGradient::squared_norm).sum();
         (squares / self.gradients.len().max(1) as f64).sqrt()
-    }
-}
-
-/// Multiplies a gradient and its sketch.
-fn scale(gradient: &mut StackGradient, factor: f32) {
-    let values = gradient.levels.iter_mut().chain([&mut gradient.sketch]).flatten();
-    values.for_each(|value| *value *= factor);
-}
-
-/// Adds the gradient of a further batch of the same agent and snapshot.
-fn add(to: &mut StackGradient, from: StackGradient) {
-    let add = |to: &mut Vec<f32>, from: &[f32]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-    to.levels.iter_mut().zip(&from.levels).for_each(|(to, from)| add(to, from));
-    add(&mut to.sketch, &from.sketch);
-    if let (Some(to), Some(from)) = (&mut to.activity, from.activity) {
-        to.n_rows += from.n_rows;
-        for (to, from) in to.modules.iter_mut().zip(from.modules) {
-            add(&mut to.second_moment, &from.second_moment);
-            // Sums of inputs under signs of their own: further rows of the same sketch.
-            to.inputs.extend(from.inputs);
-        }
     }
 }
 
@@ -258,7 +235,7 @@ impl Policy for DynamicPolicy {
             let batch = ScoredBatch { tape, log_probs: &log_probs, entropy: &entropy };
             let gradient = self.backend.compute_gradient(batch, &snapshot, part.agent).map_err(LmError::Model)?;
             match self.gradients.get_mut(&part.agent) {
-                Some(sum) => add(sum, gradient),
+                Some(sum) => sum.add(&gradient),
                 None => {
                     self.gradients.insert(part.agent, gradient);
                 }
@@ -285,13 +262,13 @@ impl Policy for DynamicPolicy {
         let StepRequest { step, learning_rate, max_grad_norm } = *request;
         let n_agents = self.gradients.len() as f32;
         if n_agents > 1.0 {
-            self.gradients.values_mut().for_each(|gradient| scale(gradient, n_agents));
+            self.gradients.values_mut().for_each(|gradient| gradient.scale(n_agents));
         }
         let grad_norm = self.gradient_norm();
         // A norm that is no number clips nothing: the hierarchy refuses such a gradient.
         if max_grad_norm > 0.0 && grad_norm.is_finite() && grad_norm > max_grad_norm {
             let factor = (max_grad_norm / (grad_norm + 1e-6)) as f32;
-            self.gradients.values_mut().for_each(|gradient| scale(gradient, factor));
+            self.gradients.values_mut().for_each(|gradient| gradient.scale(factor));
         }
         for gradient in std::mem::take(&mut self.gradients).into_values() {
             self.hierarchy.submit(gradient).map_err(|source| LmError::Step { step, source })?;
