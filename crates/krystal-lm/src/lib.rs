@@ -42,4 +42,4 @@ pub use generate::{
 };
 pub use language_model::{LanguageModel, decoder_from, save_language_model};
 pub use lora::{LoraWeights, module_shapes};
-pub use lora_backend::{LmBackend, ScoredBatch};
+pub use lora_backend::{LmBackend, ScoredBatch, stack_gradient};

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dynlora_core::{
-    AgentId, ContentHash, ContentHasher, Level, LoraBackend, ModuleActivity, Snapshot, SnapshotId, StackActivity,
-    StackGradient,
+    AgentId, ContentHash, ContentHasher, Level, LoraBackend, Snapshot, SnapshotId, StackActivity, StackGradient,
 };
 
 use crate::decoder::{ActivityPlan, CompletionScores, Gradients, Group, GroupTape, Keep, TokenBatch};
@@ -171,13 +170,27 @@ impl LoraBackend for LmBackend {
         let mut gradients = Gradients::lora(&Cpu, config, &lora).with_activity(&Cpu, config, &lora, self.plan);
         let ScoredBatch { tape, log_probs, entropy } = batch;
         decoder.backward_groups(Some(&lora), tape, log_probs, entropy, &mut gradients);
-        let places = places(&gradients, snapshot);
-        let levels = by_level(&gradients, &places, snapshot, agent);
-        let (mut activity, sketch) = gradients.activity(&Cpu).unwrap_or_default();
-        let take = |place: &usize| activity.modules.get_mut(place / 2).map(std::mem::take).unwrap_or_default();
-        let modules: Vec<ModuleActivity> = places.iter().map(take).collect();
-        let activity = StackActivity { n_rows: activity.n_rows, modules };
-        Ok(StackGradient { agent, version: snapshot.version(), levels, activity: Some(activity), sketch })
+        Ok(stack_gradient(&gradients, snapshot, agent))
+    }
+}
+
+/// What a backward pass with the fused stack of `agent` has found, cut into the five layers, modules in the snapshot's order;
+/// what was measured comes along where it was ([`Gradients::with_activity`]).
+///
+/// `gradients` are those of the stack's factors ([`Gradients::lora`]) as `snapshot` has them.
+pub fn stack_gradient(gradients: &Gradients<Cpu>, snapshot: &Snapshot, agent: AgentId) -> StackGradient {
+    let places = places(gradients, snapshot);
+    let in_order = |mut measured: StackActivity| {
+        let take = |place: &usize| measured.modules.get_mut(place / 2).map(std::mem::take).unwrap_or_default();
+        StackActivity { n_rows: measured.n_rows, modules: places.iter().map(take).collect() }
+    };
+    let (activity, sketch) = gradients.activity(&Cpu).unzip();
+    StackGradient {
+        agent,
+        version: snapshot.version(),
+        levels: by_level(gradients, &places, snapshot, agent),
+        activity: activity.map(in_order),
+        sketch: sketch.unwrap_or_default(),
     }
 }
 

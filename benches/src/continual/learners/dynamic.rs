@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dynlora_core::{
-    AgentId, ContentHash, HierarchyConfig, LoraHierarchy, MigrationMode, PlainMean, Resonance, StackGradient,
-};
+use dynlora_core::{AgentId, ContentHash, HierarchyConfig, LoraHierarchy, MigrationMode, PlainMean, Resonance};
 use dynlora_resonance::{ResonanceConfig, ResonanceEngine};
 use krystal_lm::kernels::cpu::Cpu;
-use krystal_lm::{ActivityPlan, Gradients, LoraWeights};
+use krystal_lm::{ActivityPlan, Gradients, LoraWeights, stack_gradient};
 
 use crate::continual::base_model::{Base, backward};
 use crate::continual::learner::{Learner, Method, PhaseData, Protocol, Setup};
@@ -37,7 +35,7 @@ impl Dynamic {
 impl Learner for Dynamic {
     fn learn(&mut self, base: &Base, batches: &[AgentBatch]) -> f64 {
         let (decoder, config) = (base.decoder(), base.decoder().config());
-        let version = self.hierarchy.snapshot().version();
+        let snapshot = self.hierarchy.snapshot();
         let mut loss = 0.0;
         for batch in batches {
             let agent = AgentId(batch.agent as u64);
@@ -45,18 +43,7 @@ impl Learner for Dynamic {
             let plan = ActivityPlan::default();
             let mut gradients = Gradients::lora(&Cpu, config, &lora).with_activity(&Cpu, config, &lora, plan);
             loss += backward(decoder, Some(&lora), token_batch(&batch.examples), &mut gradients);
-            let (activity, sketch) = gradients.activity(&Cpu).expect("it was asked for");
-            let snapshot = self.hierarchy.snapshot();
-            let fused: Vec<[usize; 6]> = offsets(&snapshot, agent);
-            let mut levels: [Vec<f32>; 5] = Default::default();
-            for (module, (shape, offsets)) in snapshot.shapes().iter().zip(&fused).enumerate() {
-                let (a, b) = (gradients.channels(&Cpu, 2 * module), gradients.channels(&Cpu, 2 * module + 1));
-                for (level, to) in levels.iter_mut().enumerate() {
-                    to.extend(&a[offsets[level] * shape.d_in..offsets[level + 1] * shape.d_in]);
-                    to.extend(&b[offsets[level] * shape.d_out..offsets[level + 1] * shape.d_out]);
-                }
-            }
-            let gradient = StackGradient { agent, version, levels, activity: Some(activity), sketch };
+            let gradient = stack_gradient(&gradients, &snapshot, agent);
             self.hierarchy.submit(gradient).expect("a finite gradient of the right shape");
         }
         let report = self.hierarchy.tick(self.learning_rate).expect("finite layers");
@@ -89,19 +76,6 @@ impl Learner for Dynamic {
         }
         notes
     }
-}
-
-fn offsets(snapshot: &dynlora_core::Snapshot, agent: AgentId) -> Vec<[usize; 6]> {
-    let rank = |level, module: usize| snapshot.layer(level, agent).map_or(0, |layer| layer[module].rank);
-    (0..snapshot.shapes().len())
-        .map(|module| {
-            let mut offsets = [0; 6];
-            for level in dynlora_core::Level::ALL {
-                offsets[level.index() + 1] = offsets[level.index()] + rank(level, module);
-            }
-            offsets
-        })
-        .collect()
 }
 
 /// What a variant changes.
