@@ -517,16 +517,24 @@ impl LoraHierarchy {
         Ok(mixing)
     }
 
-    /// What files hold: see [`SavedHierarchy::save`].
+    /// Publishes, and gives what files hold: see [`SavedHierarchy::save`].
     ///
     /// # Errors
-    /// [`Error::NotFinite`] as [`publish`](Self::publish).
+    /// [`Error::NotFinite`] as [`publish`](Self::publish), otherwise as [`saved`](Self::saved).
     pub fn save_state(&mut self, base_model: Option<String>) -> Result<SavedHierarchy, Error> {
-        let snapshot = self.publish()?;
+        self.publish()?;
+        self.saved(base_model)
+    }
+
+    /// What files hold of a hierarchy as published last; `base_model` is what they call the base model.
+    ///
+    /// # Errors
+    /// [`Error::State`] where its state cannot be written as JSON.
+    pub fn saved(&self, base_model: Option<String>) -> Result<SavedHierarchy, Error> {
         let HierarchyState { layers, own, rest } = self.state();
         let rest = serde_json::to_value(rest).map_err(|error| Error::state("rest", "what JSON can say", error))?;
         Ok(SavedHierarchy {
-            snapshot,
+            snapshot: self.snapshot(),
             layers,
             own,
             rest,

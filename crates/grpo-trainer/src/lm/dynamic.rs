@@ -153,16 +153,7 @@ impl DynamicPolicy {
     /// # Errors
     /// [`LmError::Hierarchy`] where its state cannot be written as JSON.
     pub fn saved(&self) -> Result<SavedHierarchy, LmError> {
-        let HierarchyState { layers, own, rest } = self.hierarchy.state();
-        Ok(SavedHierarchy {
-            snapshot: self.hierarchy.snapshot(),
-            layers,
-            own,
-            rest: serde_json::to_value(rest).map_err(LmError::State)?,
-            provenance: self.hierarchy.provenance().head(),
-            base_model: self.base.clone(),
-            truncations: BTreeMap::new(),
-        })
+        self.hierarchy.saved(self.base.clone()).map_err(LmError::Hierarchy)
     }
 
     /// Norm of the accumulated gradients: the root of the mean over agents of the squared norm, as [`LoraHierarchy::tick`]
