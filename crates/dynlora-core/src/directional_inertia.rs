@@ -106,12 +106,7 @@ impl DirectionalInertia {
         self.n_regimes
     }
 
-    /// Numbers held.
-    pub fn num_values(&self) -> usize {
-        self.modules.iter().map(|m| m.mass.len() + m.window.len() + m.damping.len()).sum()
-    }
-
-    /// Takes in signed sums of inputs `(s, d_in)` of one module, `first` being how many sums of this pass came before.
+    /// Takes in signed sums of inputs `(s, d_in)` of one module.
     fn observe(&mut self, module: usize, sums: &[f32]) {
         let m = self.config.directions;
         let mass = &mut self.modules[module];
@@ -152,12 +147,6 @@ impl DirectionalInertia {
         }
         self.n_sums = 0;
         self.n_regimes += 1;
-    }
-
-    /// Forgets what was seen of the present regime without protecting it.
-    pub fn restart(&mut self) {
-        self.modules.iter_mut().for_each(|mass| mass.window.fill(0.0));
-        self.n_sums = 0;
     }
 
     /// Damps a change of a row of `A`, `(d_in)`.

@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::layers::Layers;
 use crate::{
     AgentId, CircuitDetector, CircuitDetectorState, CircuitModule, CircuitSource, ContentHash, ContentHasher,
-    DirectionalInertia, DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HealthState, HierarchyConfig,
-    InputKind, LayerAccess, LayerChange, LayerOwner, LayerState, Level, LoraLayer, MigrationCoordinator,
-    MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead, RegimeDetector, RegimeState, Resonance,
-    ResonanceState, SavedHierarchy, SavedLayer, Snapshot, SnapshotPublisher, SnapshotReader, StackActivity,
+    DirectionalInertia, DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HealthState, HealthThresholds,
+    HierarchyConfig, InputKind, LayerAccess, LayerChange, LayerOwner, LayerState, Level, LoraLayer,
+    MigrationCoordinator, MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead, RegimeDetector, RegimeState,
+    Resonance, ResonanceState, SavedHierarchy, SavedLayer, Snapshot, SnapshotPublisher, SnapshotReader, StackActivity,
     StackGradient, Staleness, effective_rank, state_hash,
 };
 
@@ -135,7 +134,7 @@ impl LoraHierarchy {
             directional: DirectionalInertia::new(config.directional.clone(), &shapes, seed),
             regime: RegimeDetector::new(config.regime.clone()),
             migration: MigrationCoordinator::new(config.migration),
-            health: HealthMonitor::new(config.health_thresholds()),
+            health: HealthMonitor::new(HealthThresholds::default()),
             provenance: ProvenanceChain::new(start),
             config,
             seed,
@@ -558,10 +557,5 @@ impl LoraHierarchy {
         let state = HierarchyState { layers: saved.layers.clone(), own: saved.own.clone(), rest };
         hierarchy.restore(&state)?;
         Ok(hierarchy)
-    }
-
-    /// The configuration as JSON, as it goes into snapshot ids.
-    pub fn config_json(&self) -> Value {
-        serde_json::from_str(self.snapshot().config()).unwrap_or(Value::Null)
     }
 }

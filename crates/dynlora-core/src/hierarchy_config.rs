@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CircuitDetectorConfig, DirectionalConfig, Error, HealthThresholds, LayerConfig, Level, Mechanisms, MigrationConfig,
-    RegimeConfig, StalenessPolicy, TargetModules,
+    CircuitDetectorConfig, DirectionalConfig, Error, LayerConfig, Level, Mechanisms, MigrationConfig, RegimeConfig,
+    StalenessPolicy, TargetModules,
 };
 
 /// Settings of a [`LoraHierarchy`](crate::LoraHierarchy).
@@ -111,10 +111,5 @@ impl HierarchyConfig {
             reference_rank: self.ranks[Level::Swarm.index()],
             ..self.layer.clone()
         }
-    }
-
-    /// What health compares with.
-    pub fn health_thresholds(&self) -> HealthThresholds {
-        HealthThresholds::default()
     }
 }

@@ -395,7 +395,8 @@ fn mean_norm(batches: &BTreeMap<AgentId, AgentBatch>) -> f64 {
 
 /// Each agent's share of the rows.
 fn row_shares(batches: &BTreeMap<AgentId, AgentBatch>) -> Vec<f64> {
-    let rows = |batch: &AgentBatch| batch.gradient.activity.as_ref().map_or(1.0, |activity| activity.n_rows.max(1) as f64);
+    let rows =
+        |batch: &AgentBatch| batch.gradient.activity.as_ref().map_or(1.0, |activity| activity.n_rows.max(1) as f64);
     let total: f64 = batches.values().map(rows).sum();
     batches.values().map(|batch| rows(batch) / total).collect()
 }

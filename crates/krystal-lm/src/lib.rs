@@ -35,7 +35,7 @@ mod lora_backend;
 
 pub use decoder::{
     ActivityPlan, CompletionScores, Decoder, Gradients, Group, GroupTape, Keep, Projection, Scores, Tape, Tensor,
-    TokenBatch, Trainable, initial_tensors,
+    TokenBatch, initial_tensors,
 };
 pub use generate::{
     Finish, GenerateError, GenerateOptions, Generated, PromptRequest, StopStrings, generate, generate_streaming,

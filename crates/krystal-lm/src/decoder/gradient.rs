@@ -10,15 +10,6 @@ use crate::lora::LoraWeights;
 
 use super::{Activity, ActivityPlan, Projection};
 
-/// What is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trainable {
-    /// The factors of an adapter; the base stays as it is.
-    Lora,
-    /// Every weight.
-    All,
-}
-
 /// Indices of a layer's tensors in [`Gradients`].
 #[derive(Debug, Clone)]
 pub(crate) struct LayerSlots {
@@ -63,14 +54,7 @@ pub struct Gradients<K: Kernels> {
 impl<K: Kernels> Gradients<K> {
     /// Zero gradients of an adapter's factors, in the adapter's order: `A (r, k)`, then `B (n, r)`, of each module.
     pub fn lora(kernels: &K, config: &ModelConfig, lora: &LoraWeights<K>) -> Self {
-        let mut gradients = Self {
-            slots: Slots::Lora(Vec::new()),
-            names: Vec::new(),
-            lengths: Vec::new(),
-            buffers: Vec::new(),
-            transposed: BTreeMap::new(),
-            activity: None,
-        };
+        let mut gradients = Self::empty();
         let mut slots = vec![[None; 7]; config.num_hidden_layers];
         for (layer, slots) in slots.iter_mut().enumerate() {
             for projection in Projection::ALL {
@@ -113,14 +97,7 @@ impl<K: Kernels> Gradients<K> {
 
     /// Zero gradients of every weight, in the order of [`Decoder::from_tensors`](super::Decoder::from_tensors)'s requests.
     pub fn all(kernels: &K, config: &ModelConfig) -> Self {
-        let mut g = Self {
-            slots: Slots::Lora(Vec::new()),
-            names: Vec::new(),
-            lengths: Vec::new(),
-            buffers: Vec::new(),
-            transposed: BTreeMap::new(),
-            activity: None,
-        };
+        let mut g = Self::empty();
         let hidden = config.hidden_size;
         let embedding = g.push(kernels, "model.embed_tokens.weight".to_owned(), config.vocab_size * hidden);
         let layers = (0..config.num_hidden_layers)
@@ -151,19 +128,22 @@ impl<K: Kernels> Gradients<K> {
         g
     }
 
+    fn empty() -> Self {
+        Self {
+            slots: Slots::Lora(Vec::new()),
+            names: Vec::new(),
+            lengths: Vec::new(),
+            buffers: Vec::new(),
+            transposed: BTreeMap::new(),
+            activity: None,
+        }
+    }
+
     fn push(&mut self, kernels: &K, name: String, len: usize) -> usize {
         self.names.push(name);
         self.lengths.push(len);
         self.buffers.push(kernels.zeros(len));
         self.buffers.len() - 1
-    }
-
-    /// What these are gradients of.
-    pub fn trainable(&self) -> Trainable {
-        match self.slots {
-            Slots::Lora(_) => Trainable::Lora,
-            Slots::All(_) => Trainable::All,
-        }
     }
 
     /// Names of the tensors, in order.

@@ -23,7 +23,7 @@ pub use activity::ActivityPlan;
 pub use batch::{Group, TokenBatch};
 pub(crate) use block::{Activations, Adapted, Saved};
 pub use chunk::{CompletionScores, GroupTape};
-pub use gradient::{Gradients, Trainable};
+pub use gradient::Gradients;
 pub use initial::{Tensor, initial_tensors};
 pub use projection::Projection;
 pub use score::{Keep, Scores, Tape};

@@ -12,7 +12,7 @@
 //! bias shifts all scores of a query alike), and rounding does not.
 
 use krystal_lm::kernels::cpu::Cpu;
-use krystal_lm::{Gradients, Keep, Trainable};
+use krystal_lm::{Gradients, Keep};
 use krystal_math::rng::{Purpose, stream_rng};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -40,6 +40,12 @@ fn loss(twin: &Twin, model: &RandomModel, temperature: f32) -> f64 {
 }
 
 /// Our gradients by the twin's names.
+#[derive(Debug, Clone, Copy)]
+enum Trainable {
+    Lora,
+    All,
+}
+
 fn gradients(model: &RandomModel, temperature: f32, trainable: Trainable) -> Vec<(String, Vec<f32>)> {
     let config = model.decoder.config();
     let mut gradients = match trainable {
