@@ -14,6 +14,7 @@
 //! boundaries (see [`RegimeDetector`](crate::RegimeDetector)); a sketch instead of stored activations.
 
 use krystal_math::low_rank::low_rank_svd;
+use krystal_math::positive_definite::{cholesky, inverse};
 use krystal_math::rng::{Purpose, stream_rng};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -305,41 +306,6 @@ fn dot(x: &[f32], y: &[f32]) -> f32 {
     }
     let tail: f32 = x_tail.iter().zip(y_tail).map(|(x, y)| x * y).sum();
     lanes.iter().sum::<f32>() + tail
-}
-
-/// The lower factor of a symmetric positive definite matrix whose lower half is given, in place.
-fn cholesky(matrix: &mut [f64], n: usize) {
-    for i in 0..n {
-        for j in 0..=i {
-            let sum: f64 = (0..j).map(|k| matrix[i * n + k] * matrix[j * n + k]).sum();
-            let value = matrix[i * n + j] - sum;
-            // The diagonal is at least the identity's share; rounding cannot take it to zero.
-            matrix[i * n + j] = if i == j { value.max(1e-300).sqrt() } else { value / matrix[j * n + j] };
-        }
-    }
-}
-
-/// The inverse of a symmetric positive definite matrix.
-fn inverse(matrix: &[f64], n: usize) -> Vec<f64> {
-    let mut lower = matrix.to_vec();
-    cholesky(&mut lower, n);
-    let mut inverse = vec![0.0; n * n];
-    for column in 0..n {
-        let mut x = vec![0.0; n];
-        x[column] = 1.0;
-        for i in 0..n {
-            let sum: f64 = (0..i).map(|k| lower[i * n + k] * x[k]).sum();
-            x[i] = (x[i] - sum) / lower[i * n + i];
-        }
-        for i in (0..n).rev() {
-            let sum: f64 = (i + 1..n).map(|k| lower[k * n + i] * x[k]).sum();
-            x[i] = (x[i] - sum) / lower[i * n + i];
-        }
-        for i in 0..n {
-            inverse[i * n + column] = x[i];
-        }
-    }
-    inverse
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod low_rank;
+pub mod positive_definite;
 pub mod rng;
 pub mod sampling;
 pub mod sketch;
