@@ -19,7 +19,7 @@ use krystal_math::rng::{Purpose, stream_rng};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LayerState, ModuleFactors, ModuleShape};
+use crate::{Error, ModuleFactors, ModuleShape, SavedState};
 
 /// Settings of [`DirectionalInertia`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -199,13 +199,14 @@ impl DirectionalInertia {
     }
 
     /// All there is to restore.
-    pub fn state(&self) -> LayerState {
-        let mut state = LayerState::default();
+    pub fn state(&self) -> SavedState {
+        let mut state = SavedState::default();
         for (i, mass) in self.modules.iter().enumerate() {
-            state.tensors.push((format!("mass.{i}"), mass.mass.clone()));
-            state.tensors.push((format!("window.{i}"), mass.window.clone()));
+            state.set_tensor(format!("mass.{i}"), mass.mass.as_slice());
+            state.set_tensor(format!("window.{i}"), mass.window.as_slice());
         }
-        state.numbers = vec![("n_sums".into(), self.n_sums as f64), ("n_regimes".into(), self.n_regimes as f64)];
+        state.set_number("n_sums", self.n_sums as f64);
+        state.set_number("n_regimes", self.n_regimes as f64);
         state
     }
 
@@ -213,29 +214,24 @@ impl DirectionalInertia {
     ///
     /// # Errors
     /// [`Error::State`] for an entry that is missing or of another size; nothing has changed then.
-    pub fn restore(&mut self, state: &LayerState) -> Result<(), Error> {
+    pub fn restore(&mut self, state: &SavedState) -> Result<(), Error> {
+        let state = state.reader();
         let mut modules = Vec::with_capacity(self.modules.len());
         for (i, old) in self.modules.iter().enumerate() {
             let tensor = |name: &str| {
                 let entry = format!("{name}.{i}");
-                let found = state.tensors.iter().find(|(known, _)| *known == entry);
-                let values = &found.ok_or_else(|| Error::state(&entry, "a tensor", "nothing"))?.1;
-                let fits = values.len().is_multiple_of(old.d_in.max(1)) && values.iter().all(|x| x.is_finite());
-                if !fits {
-                    return Err(Error::state(&entry, format!("finite rows of {}", old.d_in), values.len()));
+                let values = state.tensor(&entry)?;
+                match values.len().is_multiple_of(old.d_in.max(1)) {
+                    true => Ok(values.to_vec()),
+                    false => Err(Error::state(&entry, format!("rows of {}", old.d_in), values.len())),
                 }
-                Ok(values.clone())
             };
             let mut mass =
                 ModuleMass { d_in: old.d_in, mass: tensor("mass")?, window: tensor("window")?, damping: Vec::new() };
             mass.prepare(self.config.strength);
             modules.push(mass);
         }
-        let number = |name: &str| {
-            let found = state.numbers.iter().find(|(known, _)| known == name);
-            found.map(|(_, value)| *value as u64).ok_or_else(|| Error::state(name, "a number", "nothing"))
-        };
-        (self.n_sums, self.n_regimes) = (number("n_sums")?, number("n_regimes")?);
+        (self.n_sums, self.n_regimes) = (state.integer("n_sums")?, state.integer("n_regimes")?);
         self.modules = modules;
         Ok(())
     }

@@ -8,8 +8,8 @@ use crate::inertia::Inertia;
 use crate::screening::{ChannelRecord, Flips, ParamPhases, RowPhase};
 use crate::{
     AdvanceReport, AgentId, Channel, ChannelState, DecayMode, EntropyMode, Error, FactorAddress, Granularity,
-    LayerConfig, LayerFactors, LayerGradient, LayerMeasurement, LayerState, LayerStep, Level, LoraLayer, ModuleFactors,
-    ModuleShape, StepGuide, UpdateReport, initial_row,
+    LayerConfig, LayerFactors, LayerGradient, LayerMeasurement, LayerStep, Level, LoraLayer, ModuleFactors,
+    ModuleShape, SavedState, StepGuide, UpdateReport, initial_row,
 };
 
 /// Ticks without a gradient after which a channel that has faded may begin anew.
@@ -477,15 +477,15 @@ impl LoraLayer for DynamicLoraLayer {
         }
     }
 
-    fn state(&self) -> LayerState {
+    fn state(&self) -> SavedState {
         self.save_state()
     }
 
-    fn summary(&self) -> LayerState {
+    fn summary(&self) -> SavedState {
         self.save_summary()
     }
 
-    fn restore(&mut self, state: &LayerState) -> Result<(), Error> {
+    fn restore(&mut self, state: &SavedState) -> Result<(), Error> {
         self.load_state(state)
     }
 }

@@ -9,10 +9,10 @@ use crate::layers::Layers;
 use crate::{
     AgentId, CircuitDetector, CircuitDetectorState, CircuitModule, CircuitSource, ContentHash, ContentHasher,
     DirectionalInertia, DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HealthState, HealthThresholds,
-    HierarchyConfig, InputKind, LayerAccess, LayerChange, LayerOwner, LayerState, Level, LoraLayer,
-    MigrationCoordinator, MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead, RegimeDetector, RegimeState,
-    Resonance, ResonanceState, SavedHierarchy, SavedLayer, Snapshot, SnapshotPublisher, SnapshotReader, StackActivity,
-    StackGradient, Staleness, effective_rank, state_hash,
+    HierarchyConfig, InputKind, LayerAccess, LayerChange, LayerOwner, Level, LoraLayer, MigrationCoordinator,
+    MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead, RegimeDetector, RegimeState, Resonance,
+    SavedHierarchy, SavedLayer, SavedState, Snapshot, SnapshotPublisher, SnapshotReader, StackActivity, StackGradient,
+    Staleness, effective_rank, state_hash,
 };
 
 /// Three shared layers, two for each agent, and all that moves them.
@@ -65,7 +65,7 @@ pub struct HierarchyState {
     /// Every layer, shared ones first.
     pub layers: Vec<SavedLayer>,
     /// Named tensors and numbers of the hierarchy itself.
-    pub own: LayerState,
+    pub own: SavedState,
     /// Everything else.
     pub rest: HierarchyRest,
 }
@@ -417,11 +417,11 @@ impl LoraHierarchy {
                 Some(SavedLayer { owner, state: self.layers.get(owner.level, owner.agent)?.state() })
             });
         let mut own = self.directional.state();
-        let ResonanceState { tensors, numbers, .. } = self.resonance.state();
+        let SavedState { tensors, numbers } = self.resonance.state();
         own.tensors.extend(tensors.into_iter().map(|(name, values)| (format!("resonance.{name}"), values)));
         for (owner, modules) in &self.mixing {
             for (i, values) in modules.iter().enumerate() {
-                own.tensors.push((format!("mixing.{}.{}.{i}", owner.level, owner.agent), values.clone()));
+                own.set_tensor(format!("mixing.{}.{}.{i}", owner.level, owner.agent), values.as_slice());
             }
         }
         HierarchyState {
@@ -478,7 +478,7 @@ impl LoraHierarchy {
             .tensors
             .iter()
             .filter_map(|(name, values)| Some((name.strip_prefix("resonance.")?.to_owned(), values.clone())));
-        self.resonance.restore(&ResonanceState::new(resonance.collect(), rest.resonance.clone()))?;
+        self.resonance.restore(&SavedState::new(resonance.collect(), rest.resonance.clone()))?;
         self.mixing = self.saved_mixing(own)?;
         self.migration.restore(rest.migration.clone())?;
         self.detector.restore(rest.circuits.clone())?;
@@ -492,7 +492,7 @@ impl LoraHierarchy {
         Ok(())
     }
 
-    fn saved_mixing(&self, own: &LayerState) -> Result<BTreeMap<LayerOwner, Vec<Vec<f32>>>, Error> {
+    fn saved_mixing(&self, own: &SavedState) -> Result<BTreeMap<LayerOwner, Vec<Vec<f32>>>, Error> {
         let mut mixing: BTreeMap<LayerOwner, Vec<Vec<f32>>> = BTreeMap::new();
         for (name, values) in &own.tensors {
             let Some(rest) = name.strip_prefix("mixing.") else { continue };

@@ -30,8 +30,8 @@ use crate::peft::{self, AdapterFiles};
 use crate::stack_adapter::module_factors;
 use crate::tensor_file::{self, NamedTensor};
 use crate::{
-    AgentId, CONFIG_FILE, ContentHash, Error, LayerChange, LayerFactors, LayerOwner, LayerState, Level, LoraAdapter,
-    ModuleShape, ProvenanceHead, Snapshot, SnapshotId, SnapshotPublisher, TENSORS_FILE, Truncation, canonical_json,
+    AgentId, CONFIG_FILE, ContentHash, Error, LayerChange, LayerFactors, LayerOwner, Level, LoraAdapter, ModuleShape,
+    ProvenanceHead, SavedState, Snapshot, SnapshotId, SnapshotPublisher, TENSORS_FILE, Truncation, canonical_json,
 };
 
 const DESCRIPTION_FILE: &str = "dynlora.json";
@@ -46,7 +46,7 @@ pub struct SavedHierarchy {
     /// The states of the layers.
     pub layers: Vec<SavedLayer>,
     /// Named tensors and numbers of the hierarchy itself.
-    pub own: LayerState,
+    pub own: SavedState,
     /// Whatever else the hierarchy has to say, as JSON: tick, queues, log.
     pub rest: Value,
     /// Where its provenance stands.
@@ -63,7 +63,7 @@ pub struct SavedLayer {
     /// Which layer.
     pub owner: LayerOwner,
     /// Its state.
-    pub state: LayerState,
+    pub state: SavedState,
 }
 
 /// What to write for other programs.
@@ -122,7 +122,7 @@ struct Names {
 }
 
 impl Names {
-    fn new(owner: Option<LayerOwner>, state: &LayerState) -> Self {
+    fn new(owner: Option<LayerOwner>, state: &SavedState) -> Self {
         Self {
             level: owner.map(|owner| owner.level),
             agent: owner.filter(|owner| !owner.level.is_shared()).map(|owner| owner.agent),
@@ -178,7 +178,7 @@ impl Writer<'_> {
 
     fn states(&mut self) -> Result<(), Error> {
         let mut tensors = Vec::new();
-        let mut add = |owner: Option<LayerOwner>, state: &LayerState| {
+        let mut add = |owner: Option<LayerOwner>, state: &SavedState| {
             let prefix = prefix(owner);
             for (name, values) in &state.tensors {
                 tensors.push(NamedTensor::f32(format!("{prefix}/{name}"), vec![values.len()], values));
@@ -456,7 +456,7 @@ struct States<'a> {
 }
 
 impl States<'_> {
-    fn state(&self, names: &Names) -> Result<LayerState, Error> {
+    fn state(&self, names: &Names) -> Result<SavedState, Error> {
         let prefix = prefix(names.owner());
         let bytes = |name: String| match self.tensors.tensor(&name) {
             Ok(view) => Ok(view.data().to_vec()),
@@ -475,6 +475,6 @@ impl States<'_> {
             let (expected, found) = (format!("{} numbers", names.numbers.len()), values.len().to_string());
             return Err(Error::State { entry: what, expected, found });
         }
-        Ok(LayerState { tensors, numbers: names.numbers.iter().cloned().zip(values).collect() })
+        Ok(SavedState { tensors, numbers: names.numbers.iter().cloned().zip(values).collect() })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LayerFactors, Level, ModuleFactors, StepGuide};
+use crate::{Error, LayerFactors, Level, ModuleFactors, SavedState, StepGuide};
 
 /// One layer of the hierarchy: factors for every module, and how they move.
 ///
@@ -71,17 +71,17 @@ pub trait LoraLayer: Debug + Send + Sync + 'static {
     fn measure(&self) -> LayerMeasurement;
 
     /// All there is to restore.
-    fn state(&self) -> LayerState;
+    fn state(&self) -> SavedState;
     /// The small part of the state, for the digest in each record of the provenance: numbers on which the rest leaves its
     /// mark.
-    fn summary(&self) -> LayerState {
-        LayerState { tensors: Vec::new(), ..self.state() }
+    fn summary(&self) -> SavedState {
+        SavedState { tensors: Vec::new(), ..self.state() }
     }
     /// Goes on from a state of the same layer.
     ///
     /// # Errors
     /// [`Error::State`] where the state belongs to a layer of another shape.
-    fn restore(&mut self, state: &LayerState) -> Result<(), Error>;
+    fn restore(&mut self, state: &SavedState) -> Result<(), Error>;
 
     /// Parameters in all modules.
     fn num_parameters(&self) -> usize {
@@ -175,13 +175,4 @@ pub struct Channel {
     pub moments: Vec<f32>,
     /// The rest.
     pub state: ChannelState,
-}
-
-/// All of a layer, for files: named arrays, so that a layer of another crate can use the same.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct LayerState {
-    /// Named tensors of floats.
-    pub tensors: Vec<(String, Vec<f32>)>,
-    /// Named numbers; whole ones are exact below 2^53.
-    pub numbers: Vec<(String, f64)>,
 }

@@ -2,7 +2,6 @@
 //!
 //! Whole numbers that arrays hold (phases as 0 to 255, ticks relative to now) are small enough for `f32` to hold exactly.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::decay::DecayClock;
@@ -10,7 +9,7 @@ use crate::dynamic_layer::{DynamicLoraLayer, Moments};
 use crate::entropy_budget::Movement;
 use crate::inertia::Average;
 use crate::screening::{ChannelRecord, Flips};
-use crate::{Error, LayerState};
+use crate::{Error, SavedState, StateReader};
 
 /// Channels' arrays; of credit the ticks that are left.
 const CHANNEL_ARRAYS: [&str; 6] = ["activity", "screened", "pinned", "credit", "generation", "steps"];
@@ -18,10 +17,10 @@ const CHANNEL_ARRAYS: [&str; 6] = ["activity", "screened", "pinned", "credit", "
 const MAX_CREDIT: u64 = 1 << 24;
 
 impl DynamicLoraLayer {
-    pub(crate) fn save_state(&self) -> LayerState {
-        let mut tensors = Vec::new();
+    pub(crate) fn save_state(&self) -> SavedState {
+        let mut state = self.save_summary();
         for (i, module) in self.modules.iter().enumerate() {
-            let mut tensor = |name: &str, values: Vec<f32>| tensors.push((format!("{i}.{name}"), values));
+            let mut tensor = |name: &str, values: Vec<f32>| state.set_tensor(format!("{i}.{name}"), values);
             tensor("a", self.factors[i].a.clone());
             tensor("b", self.factors[i].b.clone());
             if let Some(moments) = &module.moments {
@@ -35,17 +34,14 @@ impl DynamicLoraLayer {
                 tensor("phases", phases.bits.iter().map(|byte| f32::from(*byte)).collect());
             }
         }
-        let LayerState { tensors: channels, numbers } = self.save_summary();
-        tensors.extend(channels);
-        LayerState { tensors, numbers }
+        state
     }
 
-    /// Numbers, and the channels' records.
-    pub(crate) fn save_summary(&self) -> LayerState {
-        let mut state = LayerState::default();
-        let mut number = |name: String, value: f64| state.numbers.push((name, value));
+    /// Numbers, and the records of the channels.
+    pub(crate) fn save_summary(&self) -> SavedState {
+        let mut state = SavedState::default();
         for (name, value) in self.identity() {
-            number(name.to_owned(), value);
+            state.set_number(name, value);
         }
         for (name, value) in [
             ("tick", self.tick as f64),
@@ -61,19 +57,19 @@ impl DynamicLoraLayer {
             ("inertia.seed_factor", self.inertia.seed_factor),
             ("inertia.tick_use", self.inertia.tick_use),
         ] {
-            number(name.to_owned(), value);
+            state.set_number(name, value);
         }
         let averages = [self.inertia.n_eff, self.inertia.frequency, self.inertia.importance, self.inertia.mean_path];
         for (name, average) in AVERAGES.into_iter().zip(averages) {
-            number(format!("inertia.{name}"), average.value);
-            number(format!("inertia.{name}.weight"), average.weight);
+            state.set_number(format!("inertia.{name}"), average.value);
+            state.set_number(format!("inertia.{name}.weight"), average.weight);
         }
         if let Some(scale) = self.inertia.scale {
-            number("inertia.scale".to_owned(), scale);
+            state.set_number("inertia.scale", scale);
         }
-        number("inertia.n_samples".to_owned(), self.inertia.samples.len() as f64);
+        state.set_number("inertia.n_samples", self.inertia.samples.len() as f64);
         for (i, sample) in self.inertia.samples.iter().enumerate() {
-            number(format!("inertia.sample.{i}"), *sample);
+            state.set_number(format!("inertia.sample.{i}"), *sample);
         }
         for (i, module) in self.modules.iter().enumerate() {
             for (name, value) in [
@@ -84,7 +80,7 @@ impl DynamicLoraLayer {
                 ("movement", module.movement.total),
                 ("movement.screened", module.movement.screened),
             ] {
-                number(format!("{i}.{name}"), value);
+                state.set_number(format!("{i}.{name}"), value);
             }
             for (column, name) in CHANNEL_ARRAYS.into_iter().enumerate() {
                 let value = |record: &ChannelRecord| {
@@ -98,7 +94,8 @@ impl DynamicLoraLayer {
                         record.n_steps as f32,
                     ][column]
                 };
-                state.tensors.push((format!("{i}.channel.{name}"), module.channels.iter().map(value).collect()));
+                let values: Vec<f32> = module.channels.iter().map(value).collect();
+                state.set_tensor(format!("{i}.channel.{name}"), values);
             }
         }
         state
@@ -119,26 +116,23 @@ impl DynamicLoraLayer {
         ]
     }
 
-    pub(crate) fn load_state(&mut self, state: &LayerState) -> Result<(), Error> {
-        let mut reader = Reader {
-            numbers: state.numbers.iter().map(|(name, value)| (name.as_str(), *value)).collect(),
-            tensors: state.tensors.iter().map(|(name, values)| (name.as_str(), values.as_slice())).collect(),
-        };
+    pub(crate) fn load_state(&mut self, state: &SavedState) -> Result<(), Error> {
+        let reader = state.reader();
         for (name, expected) in self.identity() {
             let found = reader.number(name)?;
             if found != expected {
-                return Err(mismatch(name, expected, found));
+                return Err(Error::state(name, expected, found));
             }
         }
         // Built beside the layer, which stays as it is if anything is wrong.
         let mut next = self.clone();
-        next.tick = reader.whole("tick")?;
-        next.last_update = reader.whole("last_update")?;
-        next.next_flip = reader.whole("next_flip")?;
-        next.flips = Flips { screened: reader.whole("flips.screened")?, freed: reader.whole("flips.freed")? };
+        next.tick = reader.integer("tick")?;
+        next.last_update = reader.integer("last_update")?;
+        next.next_flip = reader.integer("next_flip")?;
+        next.flips = Flips { screened: reader.integer("flips.screened")?, freed: reader.integer("flips.freed")? };
         next.clock = DecayClock { free: reader.number("clock.free")?, screened: reader.number("clock.screened")? };
         next.budget.threshold = reader.number("threshold")?;
-        next.budget.last_step = reader.whole("threshold.last_step")?;
+        next.budget.last_step = reader.integer("threshold.last_step")?;
         next.budget.is_measured = reader.flag("threshold.is_measured")?;
         next.inertia.seed_factor = reader.number("inertia.seed_factor")?;
         next.inertia.tick_use = reader.number("inertia.tick_use")?;
@@ -148,31 +142,26 @@ impl DynamicLoraLayer {
             let value = reader.number(&format!("inertia.{name}"))?;
             *average = Average { value, weight: reader.number(&format!("inertia.{name}.weight"))? };
         }
-        next.inertia.scale = match reader.numbers.contains_key("inertia.scale") {
-            true => Some(reader.number("inertia.scale")?),
-            false => None,
-        };
-        let n_samples = reader.whole("inertia.n_samples")?.min(state.numbers.len() as u64);
+        next.inertia.scale = reader.optional("inertia.scale")?;
+        let n_samples = reader.integer("inertia.n_samples")?.min(state.numbers.len() as u64);
         let samples = (0..n_samples).map(|i| reader.number(&format!("inertia.sample.{i}")));
         next.inertia.samples = samples.collect::<Result<_, _>>()?;
         for i in 0..self.modules.len() {
-            next.load_module(i, &mut reader)?;
+            next.load_module(i, &reader)?;
         }
-        if let Some(name) = reader.numbers.keys().chain(reader.tensors.keys()).next() {
-            return Err(mismatch(name, "nothing", "a value"));
-        }
+        reader.finish()?;
         *self = next;
         Ok(())
     }
 
-    fn load_module(&mut self, i: usize, reader: &mut Reader<'_>) -> Result<(), Error> {
+    fn load_module(&mut self, i: usize, reader: &StateReader<'_>) -> Result<(), Error> {
         let (tick, shapes) = (self.tick, Arc::clone(&self.factors[i]));
         let n_values = shapes.num_parameters();
-        let has_moments = reader.tensors.contains_key(format!("{i}.first").as_str());
-        let has_detail = reader.tensors.contains_key(format!("{i}.activity").as_str());
+        let has_moments = reader.has_tensor(&format!("{i}.first"));
+        let has_detail = reader.has_tensor(&format!("{i}.activity"));
         let factors = Arc::make_mut(&mut self.factors[i]);
-        factors.a = reader.tensor(&format!("{i}.a"), shapes.a.len())?;
-        factors.b = reader.tensor(&format!("{i}.b"), shapes.b.len())?;
+        factors.a = reader.tensor_of(&format!("{i}.a"), shapes.a.len())?;
+        factors.b = reader.tensor_of(&format!("{i}.b"), shapes.b.len())?;
         let module = &mut self.modules[i];
         module.mark = DecayClock {
             free: reader.number(&format!("{i}.mark.free"))?,
@@ -186,7 +175,7 @@ impl DynamicLoraLayer {
             screened: reader.number(&format!("{i}.movement.screened"))?,
         };
         for (column, name) in CHANNEL_ARRAYS.into_iter().enumerate() {
-            let values = reader.tensor(&format!("{i}.channel.{name}"), shapes.rank)?;
+            let values = reader.tensor_of(&format!("{i}.channel.{name}"), shapes.rank)?;
             for (record, value) in module.channels.iter_mut().zip(values) {
                 let until = |ticks: f32| if ticks > 0.0 { tick.saturating_add(ticks as u64) } else { 0 };
                 match column {
@@ -199,8 +188,8 @@ impl DynamicLoraLayer {
                 }
             }
         }
-        let mut read = |is_there: bool, name: &str| match is_there {
-            true => reader.tensor(&format!("{i}.{name}"), n_values).map(Some),
+        let read = |is_there: bool, name: &str| match is_there {
+            true => reader.tensor_of(&format!("{i}.{name}"), n_values).map(Some),
             false => Ok(None),
         };
         let (first, second) = (read(has_moments, "first")?, read(has_moments, "second")?);
@@ -208,65 +197,10 @@ impl DynamicLoraLayer {
         module.detail = read(has_detail, "activity")?;
         if let Some(phases) = &mut module.phases {
             let n_bytes = phases.bits.len();
-            phases.bits = reader.bytes(&format!("{i}.phases"), n_bytes)?;
+            phases.bits = reader.bytes_of(&format!("{i}.phases"), n_bytes)?;
         }
         Ok(())
     }
 }
 
 const AVERAGES: [&str; 4] = ["n_eff", "frequency", "importance", "mean_path"];
-
-/// Takes values out by name, so that what is left over can be named.
-struct Reader<'a> {
-    numbers: BTreeMap<&'a str, f64>,
-    tensors: BTreeMap<&'a str, &'a [f32]>,
-}
-
-impl Reader<'_> {
-    fn number(&mut self, name: &str) -> Result<f64, Error> {
-        match self.numbers.remove(name) {
-            Some(value) if value.is_finite() => Ok(value),
-            Some(value) => Err(mismatch(name, "a finite number", value)),
-            None => Err(mismatch(name, "a number", "nothing")),
-        }
-    }
-
-    fn whole(&mut self, name: &str) -> Result<u64, Error> {
-        let value = self.number(name)?;
-        match value >= 0.0 && value.fract() == 0.0 && value <= 9_007_199_254_740_992.0 {
-            true => Ok(value as u64),
-            false => Err(mismatch(name, "a whole number from 0 to 2^53", value)),
-        }
-    }
-
-    fn flag(&mut self, name: &str) -> Result<bool, Error> {
-        match self.number(name)? {
-            0.0 => Ok(false),
-            1.0 => Ok(true),
-            other => Err(mismatch(name, "0 or 1", other)),
-        }
-    }
-
-    fn tensor(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
-        let values = self.tensors.remove(name).ok_or_else(|| mismatch(name, format!("{len} values"), "nothing"))?;
-        if values.len() != len {
-            return Err(mismatch(name, format!("{len} values"), format!("{} values", values.len())));
-        }
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(value) => Err(mismatch(name, "finite numbers", value)),
-            None => Ok(values.to_vec()),
-        }
-    }
-
-    fn bytes(&mut self, name: &str, len: usize) -> Result<Vec<u8>, Error> {
-        let byte = |value: f32| {
-            let is_byte = value.fract() == 0.0 && (0.0..=255.0).contains(&value);
-            if is_byte { Ok(value as u8) } else { Err(mismatch(name, "whole numbers from 0 to 255", value)) }
-        };
-        self.tensor(name, len)?.into_iter().map(byte).collect()
-    }
-}
-
-fn mismatch(what: &str, expected: impl ToString, found: impl ToString) -> Error {
-    Error::State { entry: what.to_owned(), expected: expected.to_string(), found: found.to_string() }
-}

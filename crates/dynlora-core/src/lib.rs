@@ -32,6 +32,7 @@ mod level;
 mod provenance;
 mod publisher;
 mod resonance;
+mod saved_state;
 mod snapshot;
 mod stack_adapter;
 mod staleness;
@@ -46,8 +47,7 @@ pub use health::{
 };
 pub use hierarchy_files::{Export, SavedHierarchy, SavedLayer};
 pub use layer::{
-    AdvanceReport, Channel, ChannelState, LayerGradient, LayerMeasurement, LayerState, LayerStep, LoraLayer,
-    UpdateReport,
+    AdvanceReport, Channel, ChannelState, LayerGradient, LayerMeasurement, LayerStep, LoraLayer, UpdateReport,
 };
 pub use level::{AgentId, Level, UnknownLevel};
 pub use provenance::{
@@ -55,7 +55,8 @@ pub use provenance::{
     ReplayError, replay, state_hash,
 };
 pub use publisher::{LayerChange, SnapshotPublisher, SnapshotReader};
-pub use resonance::{Horizontal, PlainMean, Resonance, ResonanceState, ResonanceStatistics, Signal, Vertical};
+pub use resonance::{Horizontal, PlainMean, Resonance, ResonanceStatistics, Signal, Vertical};
+pub use saved_state::{SavedState, StateReader};
 pub use snapshot::{FusedFactors, LayerOwner, Snapshot};
 pub use stack_adapter::{Truncation, import_adapter};
 pub use staleness::{Staleness, StalenessCounters, StalenessPolicy};

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, ContentHash, ContentHasher, LayerState, Level, SnapshotId, StackGradient};
+use crate::{AgentId, ContentHash, ContentHasher, Level, SavedState, SnapshotId, StackGradient};
 
 /// A kind of input to a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -294,7 +294,7 @@ pub fn replay<H, E>(
 }
 
 /// Digest of what a snapshot leaves out: phases, moments, activity, thresholds of every layer, in the order given.
-pub fn state_hash<'a>(layers: impl IntoIterator<Item = (Level, AgentId, &'a LayerState)>) -> ContentHash {
+pub fn state_hash<'a>(layers: impl IntoIterator<Item = (Level, AgentId, &'a SavedState)>) -> ContentHash {
     let mut hasher = ContentHasher::new("dynlora-state-v1");
     for (level, agent, state) in layers {
         hasher.text(level.name()).number(if level.is_shared() { 0 } else { agent.0 });
@@ -427,16 +427,16 @@ mod tests {
 
     #[test]
     fn the_state_hash_sees_every_name_and_bit() {
-        let state = LayerState {
+        let state = SavedState {
             tensors: vec![("moments".to_owned(), vec![0.0, 1.0])],
             numbers: vec![("threshold".to_owned(), 1.0)],
         };
-        let hash = |level, agent, state: &LayerState| state_hash([(level, AgentId(agent), state)]);
+        let hash = |level, agent, state: &SavedState| state_hash([(level, AgentId(agent), state)]);
         let original = hash(Level::Agent, 1, &state);
         assert_ne!(original, hash(Level::Agent, 2, &state));
         assert_ne!(original, hash(Level::Context, 1, &state));
         assert_eq!(hash(Level::Swarm, 1, &state), hash(Level::Swarm, 2, &state));
-        let changes: [fn(&mut LayerState); 4] = [
+        let changes: [fn(&mut SavedState); 4] = [
             |s| s.tensors[0].1[0] = -0.0,
             |s| s.tensors[0].0.push('s'),
             |s| s.numbers[0].1 = 1.0 + f64::EPSILON,

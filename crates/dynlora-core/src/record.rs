@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    AppliedInput, ContentHash, ContentHasher, Error, InputKind, LayerState, LoraHierarchy, ProvenanceEntry, Snapshot,
+    AppliedInput, ContentHash, ContentHasher, Error, InputKind, LoraHierarchy, ProvenanceEntry, SavedState, Snapshot,
     state_hash,
 };
 
@@ -28,7 +28,7 @@ impl LoraHierarchy {
             .into_iter()
             .filter_map(|owner| Some((owner, self.layers.get(owner.level, owner.agent)?.summary())))
             .collect();
-        let layers = summaries.iter().map(|(owner, state): &(_, LayerState)| (owner.level, owner.agent, state));
+        let layers = summaries.iter().map(|(owner, state): &(_, SavedState)| (owner.level, owner.agent, state));
         let own = digest_of(&(self.regime.state(), self.gradients, self.resonance.statistics()));
         let applied = std::mem::take(&mut self.applied);
         let group = |group: &[(InputKind, ContentHash)]| {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, Error, Level};
+use crate::{AgentId, Error, Level, SavedState, StateReader};
 
 /// Weighs gradients against each other; open to implementers.
 ///
@@ -40,13 +40,13 @@ pub trait Resonance: Debug + Send + Sync + 'static {
     fn statistics(&self) -> ResonanceStatistics;
 
     /// Everything that the next tick depends on, and the statistics.
-    fn state(&self) -> ResonanceState;
+    fn state(&self) -> SavedState;
 
     /// Takes over a state made by an implementation of the same kind with the same settings.
     ///
     /// # Errors
     /// [`Error::State`] for an entry that is missing or cannot be; nothing has changed then.
-    fn restore(&mut self, state: &ResonanceState) -> Result<(), Error>;
+    fn restore(&mut self, state: &SavedState) -> Result<(), Error>;
 }
 
 impl<R: Resonance + ?Sized> Resonance for Box<R> {
@@ -66,11 +66,11 @@ impl<R: Resonance + ?Sized> Resonance for Box<R> {
         (**self).statistics()
     }
 
-    fn state(&self) -> ResonanceState {
+    fn state(&self) -> SavedState {
         (**self).state()
     }
 
-    fn restore(&mut self, state: &ResonanceState) -> Result<(), Error> {
+    fn restore(&mut self, state: &SavedState) -> Result<(), Error> {
         (**self).restore(state)
     }
 }
@@ -225,7 +225,7 @@ impl ResonanceStatistics {
     }
 
     /// Writes all fields into `state`, each under `statistics.` and its name.
-    pub fn save(&self, state: &mut ResonanceState) {
+    pub fn save(&self, state: &mut SavedState) {
         let mut copy = self.clone();
         for (name, count) in copy.counts() {
             state.set_number(format!("statistics.{name}"), *count as f64);
@@ -238,7 +238,7 @@ impl ResonanceStatistics {
     ///
     /// # Errors
     /// [`Error::State`] for a missing or impossible entry.
-    pub fn load(state: &ResonanceState) -> Result<Self, Error> {
+    pub fn load(state: &StateReader<'_>) -> Result<Self, Error> {
         let mut statistics = Self::default();
         for (name, count) in statistics.counts() {
             *count = state.integer(&format!("statistics.{name}"))?;
@@ -269,66 +269,6 @@ impl ResonanceStatistics {
 
 fn ratio(part: f64, whole: u64) -> Option<f64> {
     (whole >= LEAST_EVENTS).then(|| part / whole as f64)
-}
-
-/// The memory of a [`Resonance`] as plain data, to be put into a checkpoint.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ResonanceState {
-    /// Vectors by name.
-    pub tensors: Vec<(String, Vec<f32>)>,
-    /// Numbers by name; counts are exact below 2^53.
-    pub numbers: Vec<(String, f64)>,
-}
-
-impl ResonanceState {
-    /// A state of these entries.
-    pub fn new(tensors: Vec<(String, Vec<f32>)>, numbers: Vec<(String, f64)>) -> Self {
-        Self { tensors, numbers }
-    }
-
-    /// Adds a vector.
-    pub fn set_tensor(&mut self, name: impl Into<String>, values: impl Into<Vec<f32>>) {
-        self.tensors.push((name.into(), values.into()));
-    }
-
-    /// Adds a number.
-    pub fn set_number(&mut self, name: impl Into<String>, value: f64) {
-        self.numbers.push((name.into(), value));
-    }
-
-    /// The vector called `name`.
-    ///
-    /// # Errors
-    /// [`Error::State`] if there is none, or a value in it is not finite.
-    pub fn tensor(&self, name: &str) -> Result<&[f32], Error> {
-        let found = self.tensors.iter().find(|(known, _)| known == name);
-        let values = &found.ok_or_else(|| Error::state(name, "a vector", "nothing"))?.1;
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(value) => Err(Error::state(name, "finite values", value)),
-            None => Ok(values),
-        }
-    }
-
-    /// The number called `name`.
-    ///
-    /// # Errors
-    /// [`Error::State`] if there is none, or it is not finite.
-    pub fn number(&self, name: &str) -> Result<f64, Error> {
-        let found = self.numbers.iter().find(|(known, _)| known == name);
-        let value = found.ok_or_else(|| Error::state(name, "a number", "nothing"))?.1;
-        if value.is_finite() { Ok(value) } else { Err(Error::state(name, "a finite number", value)) }
-    }
-
-    /// The count called `name`.
-    ///
-    /// # Errors
-    /// [`Error::State`] if there is none, or it is not a whole number from 0 to 2^53.
-    pub fn integer(&self, name: &str) -> Result<u64, Error> {
-        let value = self.number(name)?;
-        let whole = value >= 0.0 && value <= (1_u64 << 53) as f64 && value.fract() == 0.0;
-        if whole { Ok(value as u64) } else { Err(Error::state(name, "a whole number from 0 to 2^53", value)) }
-    }
 }
 
 /// No resonance at all: the mean of the gradients, every factor 1, every batch normal. The baseline of every ablation.
@@ -378,14 +318,14 @@ impl Resonance for PlainMean {
         self.statistics.clone()
     }
 
-    fn state(&self) -> ResonanceState {
-        let mut state = ResonanceState::default();
+    fn state(&self) -> SavedState {
+        let mut state = SavedState::default();
         self.statistics.save(&mut state);
         state
     }
 
-    fn restore(&mut self, state: &ResonanceState) -> Result<(), Error> {
-        self.statistics = ResonanceStatistics::load(state)?;
+    fn restore(&mut self, state: &SavedState) -> Result<(), Error> {
+        self.statistics = ResonanceStatistics::load(&state.reader())?;
         Ok(())
     }
 }
@@ -424,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_damaged_state_is_refused_by_entry() {
-        let refuse = |damage: fn(&mut ResonanceState), expected: &str| {
+        let refuse = |damage: fn(&mut SavedState), expected: &str| {
             let mut state = PlainMean::default().state();
             damage(&mut state);
             assert_eq!(PlainMean::default().restore(&state).unwrap_err().to_string(), expected);

@@ -1,12 +1,11 @@
 //! Both resonances behind the trait of dynlora-core.
 
 use dynlora_core::{
-    AgentId, Error as CoreError, Horizontal, Level, Resonance, ResonanceState, ResonanceStatistics, Vertical,
+    AgentId, Error as CoreError, Horizontal, Level, Resonance, ResonanceStatistics, SavedState, Vertical,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::norm;
-use crate::saved::Saved;
 use crate::{Error, HorizontalConfig, HorizontalResonance, VerticalConfig, VerticalResonance};
 
 /// Settings of a [`ResonanceEngine`].
@@ -88,8 +87,8 @@ impl Resonance for ResonanceEngine {
         self.statistics.clone()
     }
 
-    fn state(&self) -> ResonanceState {
-        let mut state = ResonanceState::default();
+    fn state(&self) -> SavedState {
+        let mut state = SavedState::default();
         self.statistics.save(&mut state);
         for level in Level::ALL {
             self.horizontal[level.index()].save(&format!("horizontal.{level}"), &mut state);
@@ -98,15 +97,15 @@ impl Resonance for ResonanceEngine {
         state
     }
 
-    fn restore(&mut self, state: &ResonanceState) -> Result<(), CoreError> {
-        let saved = Saved::new(state);
+    fn restore(&mut self, state: &SavedState) -> Result<(), CoreError> {
+        let saved = state.reader();
         let mut horizontal = self.horizontal.clone();
         for level in Level::ALL {
             let config = self.config.horizontal.clone();
             horizontal[level.index()] = HorizontalResonance::load(config, &format!("horizontal.{level}"), &saved)?;
         }
         let vertical = VerticalResonance::load(self.config.vertical.clone(), "vertical", &saved)?;
-        self.statistics = ResonanceStatistics::load(state)?;
+        self.statistics = ResonanceStatistics::load(&saved)?;
         (self.horizontal, self.vertical) = (horizontal, vertical);
         Ok(())
     }

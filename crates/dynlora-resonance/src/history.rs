@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dynlora_core::{AgentId, Error, Level, ResonanceState};
-
-use crate::saved::Saved;
+use dynlora_core::{AgentId, Error, Level, SavedState, StateReader};
 
 /// The sum of the sketches of one period; no vector while it is empty.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,14 +24,14 @@ impl Period {
         self.count += 1;
     }
 
-    fn save(&self, name: &str, state: &mut ResonanceState) {
+    fn save(&self, name: &str, state: &mut SavedState) {
         if self.count > 0 {
             state.set_number(format!("{name}.count"), self.count as f64);
             state.set_tensor(format!("{name}.sum"), self.sum.as_slice());
         }
     }
 
-    fn load(name: &str, k: usize, saved: &Saved<'_>) -> Result<Self, Error> {
+    fn load(name: &str, k: usize, saved: &StateReader<'_>) -> Result<Self, Error> {
         let entry = format!("{name}.count");
         if saved.optional(&entry)?.is_none() {
             return Ok(Self::default());
@@ -168,7 +166,7 @@ impl History {
         total
     }
 
-    pub(crate) fn save(&self, prefix: &str, state: &mut ResonanceState) {
+    pub(crate) fn save(&self, prefix: &str, state: &mut SavedState) {
         state.set_number(format!("{prefix}.ticks"), self.ticks as f64);
         for (agent, levels) in &self.agents {
             state.set_number(format!("{prefix}.agent.{agent}.known"), 1.0);
@@ -181,7 +179,7 @@ impl History {
         }
     }
 
-    pub(crate) fn load(levels: &[Level], prefix: &str, k: usize, saved: &Saved<'_>) -> Result<Self, Error> {
+    pub(crate) fn load(levels: &[Level], prefix: &str, k: usize, saved: &StateReader<'_>) -> Result<Self, Error> {
         let mut loaded = Self::new(levels);
         loaded.ticks = saved.integer(&format!("{prefix}.ticks"))?;
         for agent in saved.agents(prefix, "known")? {

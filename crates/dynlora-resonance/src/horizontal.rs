@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dynlora_core::{AgentId, Error as CoreError, Horizontal, ResonanceState};
+use dynlora_core::{AgentId, Error as CoreError, Horizontal, SavedState, StateReader};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::consensus::{Products, debiased_resultant, dot, norm};
 use crate::null_calibration::{NullCalibration, z_score};
-use crate::saved::Saved;
 use crate::voices::Voices;
 
 /// How agents' gradients are weighed.
@@ -312,7 +311,7 @@ impl HorizontalResonance {
         }
     }
 
-    pub(crate) fn save(&self, prefix: &str, state: &mut ResonanceState) {
+    pub(crate) fn save(&self, prefix: &str, state: &mut SavedState) {
         state.set_tensor(format!("{prefix}.direction"), self.direction.as_slice());
         state.set_tensor(
             format!("{prefix}.pending"),
@@ -330,7 +329,7 @@ impl HorizontalResonance {
         }
     }
 
-    pub(crate) fn load(config: HorizontalConfig, prefix: &str, saved: &Saved<'_>) -> Result<Self, CoreError> {
+    pub(crate) fn load(config: HorizontalConfig, prefix: &str, saved: &StateReader<'_>) -> Result<Self, CoreError> {
         let mut loaded = Self::fresh(config);
         loaded.direction = saved.tensor(&format!("{prefix}.direction"))?.to_vec();
         loaded.calls = saved.integer(&format!("{prefix}.calls"))?;

@@ -7,7 +7,6 @@ mod error;
 mod history;
 mod horizontal;
 mod null_calibration;
-mod saved;
 mod universality;
 mod vertical;
 mod voices;

@@ -1,8 +1,6 @@
 //! How large a cosine is where there is no signal.
 
-use dynlora_core::{Error, ResonanceState};
-
-use crate::saved::Saved;
+use dynlora_core::{Error, SavedState, StateReader};
 
 /// The size of noise in cosines, `sigma0`, from what a stream of cosines shows.
 ///
@@ -54,12 +52,12 @@ impl NullCalibration {
         ((PRIOR * flips + self.squares) / (PRIOR + self.count)).max(flips).sqrt()
     }
 
-    pub(crate) fn save(&self, prefix: &str, state: &mut ResonanceState) {
+    pub(crate) fn save(&self, prefix: &str, state: &mut SavedState) {
         state.set_number(format!("{prefix}.null.squares"), self.squares);
         state.set_number(format!("{prefix}.null.count"), self.count);
     }
 
-    pub(crate) fn load(prefix: &str, saved: &Saved<'_>) -> Result<Self, Error> {
+    pub(crate) fn load(prefix: &str, saved: &StateReader<'_>) -> Result<Self, Error> {
         let squares = saved.at_least_zero(&format!("{prefix}.null.squares"))?;
         let count = saved.at_least_zero(&format!("{prefix}.null.count"))?;
         Ok(Self { squares, count })

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use dynlora_core::{AgentId, Error as CoreError, Level, ResonanceState, ResonanceStatistics, Signal, Vertical};
+use dynlora_core::{
+    AgentId, Error as CoreError, Level, ResonanceStatistics, SavedState, Signal, StateReader, Vertical,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::consensus::norm;
 use crate::history::History;
 use crate::null_calibration::{NullCalibration, z_score};
-use crate::saved::Saved;
 
 /// How time-scales are compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -318,7 +319,7 @@ impl VerticalResonance {
         Vertical::new(signal, alignment, alignment, factors)
     }
 
-    pub(crate) fn save(&self, prefix: &str, state: &mut ResonanceState) {
+    pub(crate) fn save(&self, prefix: &str, state: &mut SavedState) {
         state.set_number(format!("{prefix}.k"), self.k as f64);
         self.null.save(prefix, state);
         self.history.save(&format!("{prefix}.history"), state);
@@ -343,7 +344,7 @@ impl VerticalResonance {
         }
     }
 
-    pub(crate) fn load(config: VerticalConfig, prefix: &str, saved: &Saved<'_>) -> Result<Self, CoreError> {
+    pub(crate) fn load(config: VerticalConfig, prefix: &str, saved: &StateReader<'_>) -> Result<Self, CoreError> {
         let k = usize::try_from(saved.integer(&format!("{prefix}.k"))?).unwrap_or(usize::MAX);
         let history = History::load(&config.levels, &format!("{prefix}.history"), k, saved)?;
         let mut courses = BTreeMap::new();

@@ -168,7 +168,7 @@ fn a_state_of_another_layer_is_refused_and_changes_nothing() {
     let mut mine = layer(Level::Agent, &shapes, 3, LayerConfig::default());
     mine.update(&whole(&normal(&mut rng(0), 57)), &at(1, 1e-2));
     let before = mine.state();
-    let refuse = |state: LayerState, what: &str| {
+    let refuse = |state: SavedState, what: &str| {
         let mut mine = mine.clone();
         let message = mine.restore(&state).unwrap_err().to_string();
         assert!(message.contains(&format!("`{what}`")), "{message}");

@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::{LayerAccess, LayerAddress};
 use crate::{
     AdvanceReport, AgentId, Channel, ChannelState, Error, FactorAddress, LayerFactors, LayerGradient, LayerMeasurement,
-    LayerState, LayerStep, Level, LoraLayer, ModuleFactors, ModuleShape, UpdateReport, initial_row,
+    LayerStep, Level, LoraLayer, ModuleFactors, ModuleShape, SavedState, UpdateReport, initial_row,
 };
 
 /// A layer that keeps what it is given: no descent, no decay.
@@ -80,10 +80,10 @@ impl LoraLayer for PlainLayer {
     fn measure(&self) -> LayerMeasurement {
         LayerMeasurement::default()
     }
-    fn state(&self) -> LayerState {
-        LayerState::default()
+    fn state(&self) -> SavedState {
+        SavedState::default()
     }
-    fn restore(&mut self, _: &LayerState) -> Result<(), Error> {
+    fn restore(&mut self, _: &SavedState) -> Result<(), Error> {
         Ok(())
     }
 }

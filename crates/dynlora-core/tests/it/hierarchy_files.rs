@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dynlora_core::{
-    AgentId, ContentHash, Error, Export, FactorAddress, LayerOwner, LayerState, Level, LoraAdapter, LoraConfig,
-    ModuleFactors, ModuleShape, ProvenanceHead, SavedHierarchy, SavedLayer, Snapshot, SnapshotPublisher,
-    import_adapter, stored_shapes,
+    AgentId, ContentHash, Error, Export, FactorAddress, LayerOwner, Level, LoraAdapter, LoraConfig, ModuleFactors,
+    ModuleShape, ProvenanceHead, SavedHierarchy, SavedLayer, SavedState, Snapshot, SnapshotPublisher, import_adapter,
+    stored_shapes,
 };
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::{hf_fixtures, shapes, trained};
 
 fn hierarchy_of(layers: &Layers) -> SavedHierarchy {
     let snapshot = layers.publisher().with_version(41).current();
-    let state = |seed: f32| LayerState {
+    let state = |seed: f32| SavedState {
         tensors: vec![
             ("z first".to_owned(), vec![seed, -0.0, f32::MIN_POSITIVE]),
             ("a then".to_owned(), vec![f32::INFINITY]),

@@ -1,6 +1,6 @@
 //! An engine restored from a checkpoint is the engine that was saved.
 
-use dynlora_core::{AgentId, Level, Resonance, ResonanceState};
+use dynlora_core::{AgentId, Level, Resonance, SavedState};
 use dynlora_resonance::{HorizontalConfig, ResonanceConfig, ResonanceEngine, VerticalConfig};
 
 use crate::random_gradients::{batch, by_agent, noise, stream, unit};
@@ -63,7 +63,7 @@ fn a_restored_engine_continues_bit_for_bit() {
                 }
             }
             let text = serde_json::to_string(&original.state()).unwrap();
-            let state: ResonanceState = serde_json::from_str(&text).unwrap();
+            let state: SavedState = serde_json::from_str(&text).unwrap();
             let mut restored = engine(&config);
             restored.restore(&state).unwrap();
             assert_eq!(restored.state(), original.state());
@@ -106,7 +106,7 @@ fn a_damaged_state_is_refused_by_entry_and_changes_nothing() {
         tick(&mut original, index, 0);
         original.end_tick();
     }
-    let refuse = |damage: &dyn Fn(&mut ResonanceState), expected: &str| {
+    let refuse = |damage: &dyn Fn(&mut SavedState), expected: &str| {
         let mut state = original.state();
         damage(&mut state);
         let mut other = engine(&config);
@@ -117,12 +117,12 @@ fn a_damaged_state_is_refused_by_entry_and_changes_nothing() {
     };
     let entry = |name: &str| format!("entry `{name}` of the saved state: ");
     let set = |name: &'static str, value: f64| {
-        move |state: &mut ResonanceState| {
+        move |state: &mut SavedState| {
             state.numbers.iter_mut().filter(|(known, _)| known == name).for_each(|(_, number)| *number = value);
         }
     };
     let cut = |name: &'static str| {
-        move |state: &mut ResonanceState| {
+        move |state: &mut SavedState| {
             state.tensors.iter_mut().filter(|(known, _)| known == name).for_each(|(_, values)| {
                 values.pop();
             });

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dynlora_core::{
-    AgentId, Export, HierarchyRest, HierarchyState, LayerState, Level, LoraBackend, LoraHierarchy, SavedHierarchy,
-    SavedLayer, Snapshot, StackGradient,
+    AgentId, Export, HierarchyRest, HierarchyState, Level, LoraBackend, LoraHierarchy, SavedHierarchy, SavedLayer,
+    SavedState, Snapshot, StackGradient,
 };
 use krystal_lm::kernels::cpu::Cpu;
 use krystal_lm::{GroupTape, Keep, LanguageModel, LmBackend, ScoredBatch};
@@ -24,7 +24,7 @@ const STATE_KIND: &str = "dynamic policy";
 const STATE_VERSION: u32 = 1;
 
 /// Layers, tensors of the hierarchy itself, and the rest as JSON: it has enums that bincode cannot read.
-type State = (Vec<SavedLayer>, LayerState, String);
+type State = (Vec<SavedLayer>, SavedState, String);
 
 /// A language model whose adapter is a [`LoraHierarchy`]: every agent generates with its own stack, and a step submits one
 /// gradient an agent and lets a tick pass.
