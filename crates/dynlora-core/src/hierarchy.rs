@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::layers::Layers;
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     HierarchyConfig, InputKind, LayerAccess, LayerChange, LayerOwner, Level, LoraLayer, MigrationCoordinator,
     MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead, RegimeDetector, RegimeState, Resonance,
     SavedHierarchy, SavedLayer, SavedState, Snapshot, SnapshotPublisher, SnapshotReader, StackActivity, StackGradient,
-    Staleness, effective_rank, state_hash,
+    Staleness, TrajectoryCache, effective_rank, state_hash,
 };
 
 /// Three shared layers, two for each agent, and all that moves them.
@@ -35,7 +36,7 @@ pub struct LoraHierarchy {
     pub(crate) directional: DirectionalInertia,
     pub(crate) regime: RegimeDetector,
     pub(crate) detector: CircuitDetector,
-    pub(crate) source: Option<Box<dyn CircuitSource>>,
+    pub(crate) source: Box<dyn CircuitSource>,
     pub(crate) migration: MigrationCoordinator,
     pub(crate) publisher: SnapshotPublisher,
     pub(crate) provenance: ProvenanceChain,
@@ -80,6 +81,9 @@ pub struct HierarchyRest {
     resonance: Vec<(String, f64)>,
     migration: MigrationState,
     circuits: CircuitDetectorState,
+    /// Absent in what was saved before there was one.
+    #[serde(default)]
+    source: Value,
     regime: RegimeState,
     gradients: GradientVitals,
     /// Absent in what was saved before there was one.
@@ -131,6 +135,7 @@ impl LoraHierarchy {
         let start = ProvenanceHead::genesis(publisher.current().id(), 0);
         Ok(Self {
             detector: CircuitDetector::new(config.circuits, modules.collect()),
+            source: Box::new(TrajectoryCache::new(config.trajectories)),
             directional: DirectionalInertia::new(config.directional.clone(), &shapes, seed),
             regime: RegimeDetector::new(config.regime.clone()),
             migration: MigrationCoordinator::new(config.migration),
@@ -142,7 +147,6 @@ impl LoraHierarchy {
             ranks,
             layers: Layers::new(shared),
             resonance,
-            source: None,
             publisher,
             pending: Vec::new(),
             gradients: GradientVitals::default(),
@@ -154,10 +158,11 @@ impl LoraHierarchy {
         })
     }
 
-    /// Takes circuits from `source` as well as from the detector.
+    /// Asks `source` instead of a [`TrajectoryCache`] what the detector does not see by itself. To go on from a state with it,
+    /// [`restore`](Self::restore) into a hierarchy that has it: [`from_saved`](Self::from_saved) makes one with the cache.
     #[must_use]
     pub fn with_source(mut self, source: Box<dyn CircuitSource>) -> Self {
-        self.source = Some(source);
+        self.source = source;
         self
     }
 
@@ -195,6 +200,7 @@ impl LoraHierarchy {
         }
         self.pending.retain(|pending| pending.gradient.agent != agent);
         self.detector.forget_agent(agent);
+        self.source.forget_agent(agent);
         self.migration.forget_agent(agent);
         self.mixing.retain(|owner, _| owner.level.is_shared() || owner.agent != agent);
         self.arrived.remove(&agent);
@@ -350,6 +356,11 @@ impl LoraHierarchy {
         self.publisher.current()
     }
 
+    /// What watches trajectories.
+    pub fn source(&self) -> &dyn CircuitSource {
+        &*self.source
+    }
+
     /// What resonance has counted.
     pub fn resonance(&self) -> &dyn Resonance {
         &*self.resonance
@@ -435,6 +446,7 @@ impl LoraHierarchy {
                 resonance: numbers,
                 migration: self.migration.state(),
                 circuits: self.detector.state(),
+                source: self.source.state(),
                 regime: self.regime.state(),
                 gradients: self.gradients,
                 health: self.health.state(),
@@ -482,6 +494,7 @@ impl LoraHierarchy {
         self.mixing = self.saved_mixing(own)?;
         self.migration.restore(rest.migration.clone())?;
         self.detector.restore(rest.circuits.clone())?;
+        self.source.restore(&rest.source)?;
         self.regime.restore(rest.regime);
         self.gradients = rest.gradients;
         self.health.restore(rest.health.clone());

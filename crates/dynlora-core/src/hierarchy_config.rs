@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CircuitDetectorConfig, DirectionalConfig, Error, LayerConfig, Level, Mechanisms, MigrationConfig, RegimeConfig,
-    StalenessPolicy, TargetModules,
+    StalenessPolicy, TargetModules, TrajectoryCacheConfig,
 };
 
 /// Settings of a [`LoraHierarchy`](crate::LoraHierarchy).
@@ -31,6 +31,8 @@ pub struct HierarchyConfig {
     pub migration: MigrationConfig,
     /// How circuits are found.
     pub circuits: CircuitDetectorConfig,
+    /// What is kept of trajectories, where no other source of circuits is given.
+    pub trajectories: TrajectoryCacheConfig,
     /// How old gradients may be.
     pub staleness: StalenessPolicy,
     /// Ticks between two snapshots; default 1. More keep caches over a snapshot valid for longer (R53).
@@ -55,6 +57,7 @@ impl Default for HierarchyConfig {
             regime: RegimeConfig::default(),
             migration: MigrationConfig::default(),
             circuits: CircuitDetectorConfig::default(),
+            trajectories: TrajectoryCacheConfig::default(),
             staleness: StalenessPolicy::default(),
             publish_ticks: 1,
             health_ticks: 32,

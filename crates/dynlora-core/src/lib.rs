@@ -86,7 +86,7 @@ mod migration;
 
 pub use circuit::{
     Circuit, CircuitCandidate, CircuitDetector, CircuitDetectorConfig, CircuitDetectorState, CircuitModule,
-    CircuitNode, CircuitScores, CircuitSource, LAGS, PatternId, SIGNATURE_BITS, Signature, TrajectoryCache,
+    CircuitNode, CircuitScores, CircuitSource, LAGS, PatternId, SIGNATURE_BITS, Signature, Trajectory, TrajectoryCache,
     TrajectoryCacheConfig, autocorrelation,
 };
 pub use migration::{

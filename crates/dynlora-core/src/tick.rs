@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::hierarchy::Pending;
 use crate::record::digest_of;
 use crate::{
-    AgentId, ChannelVitals, ContentHash, ContentHasher, Error, HealthInput, HealthReport, Horizontal, InputKind,
-    LayerAccess, LayerGradient, LayerOwner, LayerStep, LayerVitals, Level, LoraHierarchy, MigrationAction,
-    MigrationEvent, MigrationRequest, MigrationSignal, OpenGate, ResonanceVitals, ShareGate, SharedProposal, Signal,
-    Snapshot, StackGradient, StepGuide, UpdateReport, Vertical,
+    AgentId, ChannelVitals, Circuit, CircuitNode, ContentHash, ContentHasher, Error, HealthInput, HealthReport,
+    Horizontal, InputKind, LayerAccess, LayerGradient, LayerOwner, LayerStep, LayerVitals, Level, LoraHierarchy,
+    MigrationAction, MigrationEvent, MigrationRequest, MigrationSignal, OpenGate, ResonanceVitals, ShareGate,
+    SharedProposal, Signal, Snapshot, StackActivity, StackGradient, StepGuide, Trajectory, UpdateReport, Vertical,
 };
 
 /// What a tick did.
@@ -248,16 +248,10 @@ impl LoraHierarchy {
         for batch in batches {
             let Some(activity) = &batch.gradient.activity else { return Vec::new() };
             rows += activity.n_rows as f32;
-            let mut seen = Vec::new();
-            for (module, moments) in activity.modules.iter().enumerate() {
-                let total: usize = self.ranks.iter().map(|ranks| ranks[module]).sum();
-                let first: usize = self.ranks[..level.index()].iter().map(|ranks| ranks[module]).sum();
-                if moments.second_moment.len() != total * total {
-                    return Vec::new();
-                }
-                let channels = first..first + self.ranks[level.index()][module];
-                seen.extend(channels.map(|channel| moments.second_moment[channel * (total + 1)]));
-            }
+            let ranks = self.ranks[level.index()].iter().enumerate().take(activity.modules.len());
+            let channels = ranks.flat_map(|(module, rank)| (0..*rank).map(move |channel| (module, channel)));
+            let seen = channels.map(|(module, channel)| energy(&self.ranks, activity, level, module, channel));
+            let Some(seen) = seen.collect::<Option<Vec<f32>>>() else { return Vec::new() };
             if usage.is_empty() {
                 usage = seen;
             } else {
@@ -275,10 +269,8 @@ impl LoraHierarchy {
             self.detector.observe(*agent, batch.gradient.activity.as_ref(), &batch.gradient.sketch);
         }
         self.detector.advance(tick);
-        if let Some(source) = &mut self.source {
-            let candidates = source.candidates(tick);
-            self.detector.adopt(&candidates);
-        }
+        self.watch(tick, batches);
+        self.detector.adopt(&self.source.candidates(tick));
         for circuit in self.detector.candidates() {
             let found = match circuit.agent {
                 Some(agent) => vertical.iter().find(|(other, _)| *other == agent).map(|(_, found)| found),
@@ -296,6 +288,26 @@ impl LoraHierarchy {
         }
     }
 
+    /// Tells the source of circuits what was at work in each batch. Batches on older snapshots count for nothing: what they were
+    /// computed on is not known any more.
+    fn watch(&mut self, tick: u64, batches: &BTreeMap<AgentId, AgentBatch>) {
+        let snapshot = self.publisher.current();
+        for (agent, AgentBatch { gradient, .. }) in batches {
+            let is_present = gradient.version == snapshot.version();
+            let activity = gradient.activity.as_ref().filter(|seen| is_present && seen.n_rows > 0);
+            let Some(activity) = activity else { continue };
+            let size = |level: Level, node: &CircuitNode| {
+                let energy = energy(&self.ranks, activity, level, node.module, node.channel).unwrap_or(0.0);
+                (energy / activity.n_rows as f32).max(0.0).sqrt()
+            };
+            let active = Level::ALL.into_iter().flat_map(|level| self.detector.active(level, Some(*agent)));
+            let active: Vec<(&Circuit, Vec<f32>)> = active
+                .map(|circuit| (circuit, circuit.nodes.iter().map(|node| size(circuit.level, node)).collect()))
+                .collect();
+            self.source.observe(&Trajectory { tick, agent: *agent, snapshot: snapshot.id(), active: &active });
+        }
+    }
+
     /// After moves: whoever watches is told what has arrived, and freed channels look away from what is protected.
     fn settle_moves(&mut self, events: &[MigrationEvent]) {
         for event in events {
@@ -307,9 +319,7 @@ impl LoraHierarchy {
         };
         for event in events.iter().filter(has_arrived) {
             self.detector.consolidated(event.circuit);
-            if let Some(source) = &mut self.source {
-                source.consolidated(event.circuit);
-            }
+            self.source.consolidated(event.circuit);
         }
         if events.is_empty() || !self.directional.is_active() {
             return;
@@ -391,6 +401,15 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 fn mean_norm(batches: &BTreeMap<AgentId, AgentBatch>) -> f64 {
     let squares: f64 = batches.values().map(|batch| batch.gradient.squared_norm()).sum();
     (squares / batches.len().max(1) as f64).sqrt()
+}
+
+/// Sum over rows of `h^2` of a channel of a level; `None` where its module was not measured.
+fn energy(ranks: &[Vec<usize>; 5], seen: &StackActivity, level: Level, module: usize, channel: usize) -> Option<f32> {
+    let rank = |ranks: &Vec<usize>| ranks.get(module).copied().unwrap_or(0);
+    let total: usize = ranks.iter().map(rank).sum();
+    let first: usize = ranks[..level.index()].iter().map(rank).sum();
+    let moments = &seen.modules.get(module)?.second_moment;
+    moments.get((first + channel) * (total + 1)).filter(|_| moments.len() == total * total).copied()
 }
 
 /// Each agent's share of the rows.

@@ -140,12 +140,16 @@ impl CircuitDetector {
         }
     }
 
-    /// Takes in what a [`CircuitSource`](crate::CircuitSource) has seen: from now on these circuits are watched too, and count
-    /// as used as often as it says.
+    /// Takes in what a [`CircuitSource`](crate::CircuitSource) has seen: circuits that it proposes are watched from now on too, and
+    /// all that are known count as used as often as it says.
     pub fn adopt(&mut self, candidates: &[CircuitCandidate]) {
         for candidate in candidates {
             let circuit = &candidate.circuit;
-            track(&mut self.state, circuit.level, circuit.agent).adopt(&self.modules, candidate);
+            if candidate.is_proposed {
+                track(&mut self.state, circuit.level, circuit.agent).adopt(&self.modules, candidate);
+            } else if let Ok(at) = position(&self.state.tracks, circuit.level, circuit.agent) {
+                self.state.tracks[at].set_hit_rate(circuit.id, candidate.hit_rate);
+            }
         }
     }
 
@@ -231,25 +235,25 @@ impl CircuitDetector {
     }
 
     fn find(&self, level: Level, agent: Option<AgentId>) -> Option<&LayerTrack> {
-        let agent = if level.is_shared() { None } else { agent };
         let tracks = &self.state.tracks;
-        let at = tracks.binary_search_by_key(&(level, agent), |track| (track.level, track.agent)).ok()?;
-        Some(&tracks[at])
+        position(tracks, level, agent).ok().map(|at| &tracks[at])
     }
 }
 
 /// The track of a layer, made where there is none; in order.
 fn track(state: &mut CircuitDetectorState, level: Level, agent: Option<AgentId>) -> &mut LayerTrack {
-    let agent = if level.is_shared() { None } else { agent };
-    let key = (level, agent);
-    let at = match state.tracks.binary_search_by_key(&key, |track| (track.level, track.agent)) {
-        Ok(at) => at,
-        Err(at) => {
-            state.tracks.insert(at, LayerTrack::new(level, agent, state.ticks));
-            at
-        }
-    };
+    let at = position(&state.tracks, level, agent).unwrap_or_else(|at| {
+        let track = LayerTrack::new(level, agent.filter(|_| !level.is_shared()), state.ticks);
+        state.tracks.insert(at, track);
+        at
+    });
     &mut state.tracks[at]
+}
+
+/// Where the track of a layer stands, or belongs.
+fn position(tracks: &[LayerTrack], level: Level, agent: Option<AgentId>) -> Result<usize, usize> {
+    let key = (level, agent.filter(|_| !level.is_shared()));
+    tracks.binary_search_by_key(&key, |track| (track.level, track.agent))
 }
 
 /// Positions of the largest values, largest first; none that is zero.
@@ -385,7 +389,7 @@ mod tests {
             let on: &[(usize, usize)] = if tick % 2 == 0 { &PATTERN } else { &[] };
             detector.observe(AGENT, Some(&activity(tick, on)), &mix(&signal, 0.7, 10 + tick));
             detector.advance(tick);
-            cache.begin_trajectory();
+            cache.begin_trajectory(AGENT);
             let snapshot = SnapshotId([tick as u8; 32]);
             for circuit in detector.active(Level::Context, Some(AGENT)) {
                 let activation: Vec<f32> = circuit.nodes.iter().map(|node| node.activation).collect();
@@ -405,10 +409,16 @@ mod tests {
         cache.consolidated(arrived);
         assert!(detector.candidates().iter().all(|circuit| circuit.id != arrived));
         assert_eq!(cache.hit_rate(arrived), None);
+        // What is only reported, not proposed, and not known, stays unknown.
+        let [circuit, proposed] = [77, 78].map(|agent| Circuit::new(Level::Context, Some(AgentId(agent)), &PATTERN));
+        let reported = CircuitCandidate { circuit, hit_rate: 1.0, coherence: 1.0, is_proposed: false };
+        detector.adopt(&[reported.clone(), CircuitCandidate { circuit: proposed, is_proposed: true, ..reported }]);
+        assert!(detector.known(Level::Context, Some(AgentId(77))).is_empty());
+        assert_eq!(detector.known(Level::Context, Some(AgentId(78))).len(), 1);
         // Frequency alone: a circuit with hit rate 1 and noise for a gradient is none (R38).
         let mut fresh = self::detector();
         let circuit = Circuit::new(Level::Context, Some(AGENT), &PATTERN);
-        fresh.adopt(&[CircuitCandidate { circuit, hit_rate: 1.0, coherence: 1.0 }]);
+        fresh.adopt(&[CircuitCandidate { circuit, hit_rate: 1.0, coherence: 1.0, is_proposed: true }]);
         assert_eq!(run(&mut fresh, 150, |tick| (true, noise(1024, 10 + tick))), None);
     }
 
@@ -456,7 +466,12 @@ mod tests {
         }
         assert!(detector.candidates().is_empty());
         let nowhere = Circuit::new(Level::Context, Some(AGENT), &[(99, 0), (0, 99)]);
-        detector.adopt(&[CircuitCandidate { circuit: nowhere, hit_rate: f64::NAN, coherence: f64::NAN }]);
+        detector.adopt(&[CircuitCandidate {
+            circuit: nowhere,
+            hit_rate: f64::NAN,
+            coherence: f64::NAN,
+            is_proposed: true,
+        }]);
         detector.forget_agent(AGENT);
         assert!(detector.known(Level::Context, Some(AGENT)).is_empty());
     }

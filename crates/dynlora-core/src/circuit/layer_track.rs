@@ -61,6 +61,9 @@ pub(super) struct KnownCircuit {
     pub(super) is_active: bool,
     mean_share: f64,
     pub(super) hit_rate: f64,
+    /// Whether a source wants it known.
+    #[serde(default)]
+    is_proposed: bool,
     absences: u32,
 }
 
@@ -186,7 +189,14 @@ impl LayerTrack {
         self.sketch.clear();
     }
 
-    /// Takes in a circuit that a source has seen, or tells the one that is known how often it occurs.
+    /// Tells a circuit that is known how often it occurs.
+    pub(super) fn set_hit_rate(&mut self, pattern: PatternId, hit_rate: f64) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.circuit.id == pattern) {
+            known.hit_rate = share(hit_rate);
+        }
+    }
+
+    /// Takes in a circuit that a source proposes, or tells the one that is known how often it occurs.
     pub(super) fn adopt(&mut self, modules: &[CircuitModule], candidate: &CircuitCandidate) {
         let mut circuit = candidate.circuit.clone();
         let level = self.level.index();
@@ -199,8 +209,7 @@ impl LayerTrack {
             return;
         }
         circuit.nodes.sort_by_key(|node| (node.module, node.channel));
-        let finite = |x: f64| if x.is_finite() { x } else { 0.0 };
-        let hit_rate = finite(candidate.hit_rate).clamp(0.0, 1.0);
+        let hit_rate = share(candidate.hit_rate);
         let exact = self.known.iter().position(|known| known.circuit.id == circuit.id || known.flat == flat);
         let at = exact.or_else(|| self.nearest(&flat));
         if let Some(at) = at {
@@ -209,11 +218,12 @@ impl LayerTrack {
             known.circuit.id = circuit.id;
             known.circuit.function = circuit.function.or(known.circuit.function.take());
             known.hit_rate = hit_rate;
+            known.is_proposed = true;
             known.absences = 0;
         } else {
-            circuit.scores.coherence = finite(candidate.coherence);
+            circuit.scores.coherence = if candidate.coherence.is_finite() { candidate.coherence } else { 0.0 };
             circuit.sketch.clear();
-            self.known.push(KnownCircuit { hit_rate, ..KnownCircuit::new(circuit, flat) });
+            self.known.push(KnownCircuit { hit_rate, is_proposed: true, ..KnownCircuit::new(circuit, flat) });
         }
     }
 
@@ -296,7 +306,7 @@ impl LayerTrack {
         let within = |part: &[usize], whole: &Vec<usize>| part.iter().all(|c| whole.binary_search(c).is_ok());
         self.known.retain(|known| {
             let part = known.absences > 0 && matched.iter().any(|whole| within(&known.flat, whole));
-            known.absences <= MAX_ABSENCES && (known.hit_rate > 0.0 || !part)
+            known.absences <= MAX_ABSENCES && (known.is_proposed || !part)
         });
         for known in &mut self.known {
             let total: f64 = known.flat.iter().map(|channel| mean[*channel]).sum();
@@ -382,8 +392,22 @@ impl LayerTrack {
 
 impl KnownCircuit {
     fn new(circuit: Circuit, flat: Vec<usize>) -> Self {
-        Self { circuit, flat, streak: 0, is_active: false, mean_share: 0.0, hit_rate: 0.0, absences: 0 }
+        Self {
+            circuit,
+            flat,
+            streak: 0,
+            is_active: false,
+            mean_share: 0.0,
+            hit_rate: 0.0,
+            is_proposed: false,
+            absences: 0,
+        }
     }
+}
+
+/// A hit rate as the share it must be.
+fn share(hit_rate: f64) -> f64 {
+    if hit_rate.is_finite() { hit_rate.clamp(0.0, 1.0) } else { 0.0 }
 }
 
 /// Position of each module's first channel among those of a level.

@@ -3,7 +3,7 @@
 //! - A **[`Circuit`]** is a set of channels of one layer; its id outlives snapshots.
 //! - The **[`CircuitDetector`]** finds circuits from what backward passes saw, and says which are stable: a **[`Signature`]** of
 //!   the gradient, or of usage, that comes back at distant times.
-//! - A **[`CircuitSource`]** watches trajectories and proposes circuits; the **[`TrajectoryCache`]** is the one that ships.
+//! - A **[`CircuitSource`]** watches trajectories and proposes circuits; the **[`TrajectoryCache`]** is the default.
 
 mod channel_graph;
 mod detector;
@@ -16,5 +16,5 @@ mod trajectory_cache;
 pub use detector::{CircuitDetector, CircuitDetectorConfig, CircuitDetectorState, CircuitModule};
 pub use pattern::{Circuit, CircuitNode, CircuitScores, PatternId};
 pub use signature::{LAGS, SIGNATURE_BITS, Signature, autocorrelation};
-pub use source::{CircuitCandidate, CircuitSource};
+pub use source::{CircuitCandidate, CircuitSource, Trajectory};
 pub use trajectory_cache::{TrajectoryCache, TrajectoryCacheConfig};

@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use crate::{Circuit, PatternId};
+use serde_json::Value;
+
+use crate::{AgentId, Circuit, Error, PatternId, SnapshotId};
 
 /// A circuit that a source has seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,9 +16,28 @@ pub struct CircuitCandidate {
     pub hit_rate: f64,
     /// How alike its occurrences are, in `[-1, 1]`.
     pub coherence: f64,
+    /// Whether the detector is to know it where it has not found it by itself, or has lost sight of it. Of other circuits it takes
+    /// the hit rate alone.
+    pub is_proposed: bool,
 }
 
-/// Something that watches trajectories and finds circuits: the seeds' WaveGen plugs in here.
+/// A trajectory (a request, the rollouts behind a gradient) as the hierarchy saw it in a backward pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Trajectory<'a> {
+    /// When.
+    pub tick: u64,
+    /// Whose.
+    pub agent: AgentId,
+    /// What it was computed on.
+    pub snapshot: SnapshotId,
+    /// Circuits of all layers that were at work in the last window of their layer, each with the root mean square of `h` of its
+    /// nodes in this very pass.
+    pub active: &'a [(&'a Circuit, Vec<f32>)],
+}
+
+/// Something that watches trajectories and finds circuits: the seeds' WaveGen plugs in here
+/// ([`LoraHierarchy::with_source`](crate::LoraHierarchy::with_source)) in place of the
+/// [`TrajectoryCache`](crate::TrajectoryCache).
 ///
 /// Open to other crates, object-safe.
 ///
@@ -24,9 +45,36 @@ pub struct CircuitCandidate {
 /// - `candidates` may return the same circuit again; its id is then the same, whatever the snapshot.
 /// - After `consolidated` the circuit lives in a slower layer: the source frees what it keeps of it, and does not return it again
 ///   until it has seen it anew.
+/// - A source into which the state of another was restored goes on exactly as that one; one that keeps a state overrides both
+///   methods, and one that depends on more than what it is told here keeps no hierarchy deterministic.
 pub trait CircuitSource: Debug + Send + Sync + 'static {
     /// Circuits that look stable at this tick, in a fixed order.
     fn candidates(&mut self, tick: u64) -> Vec<CircuitCandidate>;
     /// A circuit has arrived in a slower layer.
     fn consolidated(&mut self, pattern: PatternId);
+
+    /// An agent's gradient has come; told in the order of agents, before `candidates`. By default nothing: a source may watch
+    /// elsewhere.
+    fn observe(&mut self, trajectory: &Trajectory<'_>) {
+        let _ = trajectory;
+    }
+
+    /// An agent has left, and its own layers with it.
+    fn forget_agent(&mut self, agent: AgentId) {
+        let _ = agent;
+    }
+
+    /// All there is to restore; by default nothing.
+    fn state(&self) -> Value {
+        Value::Null
+    }
+
+    /// Goes on from a state of a source of the same kind and settings.
+    ///
+    /// # Errors
+    /// [`Error::State`] where it is not one; nothing has changed then.
+    fn restore(&mut self, state: &Value) -> Result<(), Error> {
+        let _ = state;
+        Ok(())
+    }
 }

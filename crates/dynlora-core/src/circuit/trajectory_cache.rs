@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{CircuitCandidate, CircuitSource};
-use crate::{Circuit, PatternId, SnapshotId};
+use super::{CircuitCandidate, CircuitSource, Trajectory};
+use crate::{AgentId, Circuit, Error, PatternId, SnapshotId};
 
 /// Settings of a [`TrajectoryCache`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrajectoryCacheConfig {
-    /// Patterns kept; the least recently seen goes first. Default 1024.
+    /// Patterns kept; the least recently seen goes first. Default 1024; with 0 it keeps and proposes nothing.
     pub capacity: usize,
     /// Occurrences before a hit rate means something. Default 8.
     pub min_occurrences: u64,
@@ -32,10 +33,15 @@ impl Default for TrajectoryCacheConfig {
 /// Statistics are keyed by the pattern alone and outlive every publication; values are keyed by the snapshot too, and are only
 /// given out for the very snapshot they were computed on (R40): with the snapshot in the key of the statistics nothing would
 /// ever be frequent.
+///
+/// Its circuits are those that the detector found and saw at work: it proposes none that the detector does not know.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TrajectoryCache {
     config: TrajectoryCacheConfig,
     trajectories: u64,
+    /// The same by agent: no others can show a circuit of the agent's own layers.
+    by_agent: BTreeMap<AgentId, u64>,
+    /// By id.
     entries: Vec<Entry>,
 }
 
@@ -60,15 +66,16 @@ impl TrajectoryCache {
         Self { config, ..Self::default() }
     }
 
-    /// A trajectory (a request, a rollout) begins: hit rates are shares of these.
-    pub fn begin_trajectory(&mut self) {
+    /// A trajectory of an agent begins: hit rates are shares of these, of a circuit in the agent's own layers of the agent's.
+    pub fn begin_trajectory(&mut self, agent: AgentId) {
         self.trajectories += 1;
+        *self.by_agent.entry(agent).or_default() += 1;
     }
 
     /// A pattern occurs on the present trajectory: `activation` holds the activations of its nodes, and is kept as its value
     /// under `snapshot`. Only the first occurrence on a trajectory counts.
     pub fn record(&mut self, tick: u64, circuit: &Circuit, activation: &[f32], snapshot: SnapshotId) {
-        let now = self.trajectories;
+        let now = self.begun(circuit.agent);
         let at = match self.entries.binary_search_by_key(&circuit.id, |entry| entry.circuit.id) {
             Ok(at) => at,
             Err(at) => {
@@ -130,17 +137,21 @@ impl TrajectoryCache {
         Some(&self.entries[at])
     }
 
+    /// Trajectories that could show a circuit of this agent, or of all.
+    fn begun(&self, agent: Option<AgentId>) -> u64 {
+        agent.map_or(self.trajectories, |agent| self.by_agent.get(&agent).copied().unwrap_or(0))
+    }
+
     fn rate(&self, entry: &Entry) -> f64 {
-        let seen = self.trajectories.saturating_sub(entry.first) + 1;
+        let seen = self.begun(entry.circuit.agent).saturating_sub(entry.first) + 1;
         entry.occurrences as f64 / seen as f64
     }
 
     fn evict(&mut self) {
         while self.entries.len() > self.config.capacity {
-            let ages: BTreeMap<(u64, PatternId), usize> =
-                self.entries.iter().enumerate().map(|(at, entry)| ((entry.last_tick, entry.circuit.id), at)).collect();
-            let Some((_, at)) = ages.first_key_value() else { break };
-            self.entries.remove(*at);
+            let age = |at: &usize| (self.entries[*at].last_tick, self.entries[*at].circuit.id);
+            let Some(oldest) = (0..self.entries.len()).min_by_key(age) else { break };
+            self.entries.remove(oldest);
         }
     }
 }
@@ -179,12 +190,41 @@ impl CircuitSource for TrajectoryCache {
             circuit: entry.circuit.clone(),
             hit_rate: self.rate(entry),
             coherence: entry.coherence,
+            is_proposed: false,
         };
         self.entries.iter().filter(stable).map(candidate).collect()
     }
 
     fn consolidated(&mut self, pattern: PatternId) {
         self.entries.retain(|entry| entry.circuit.id != pattern);
+    }
+
+    fn observe(&mut self, trajectory: &Trajectory<'_>) {
+        self.begin_trajectory(trajectory.agent);
+        for (circuit, activation) in trajectory.active {
+            self.record(trajectory.tick, circuit, activation, trajectory.snapshot);
+        }
+    }
+
+    fn forget_agent(&mut self, agent: AgentId) {
+        self.by_agent.remove(&agent);
+        self.entries.retain(|entry| entry.circuit.agent != Some(agent));
+    }
+
+    fn state(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// What was saved before there was a source is an empty cache.
+    fn restore(&mut self, state: &Value) -> Result<(), Error> {
+        let saved: Self = match state {
+            Value::Null => Self::default(),
+            state => {
+                Self::deserialize(state).map_err(|error| Error::state("circuit source", "a trajectory cache", error))?
+            }
+        };
+        *self = Self { config: self.config, ..saved };
+        Ok(())
     }
 }
 
@@ -206,7 +246,7 @@ mod tests {
         let mut cache = TrajectoryCache::new(TrajectoryCacheConfig::default());
         let pattern = circuit(1);
         for n in 0..20 {
-            cache.begin_trajectory();
+            cache.begin_trajectory(AgentId(0));
             if n % 2 == 0 {
                 cache.record(n, &pattern, &[1.0, 2.0, 0.1 * n as f32], snapshot(n as u8));
                 cache.record(n, &pattern, &[1.0, 2.0, 0.1 * n as f32], snapshot(n as u8));
@@ -223,11 +263,51 @@ mod tests {
         assert!(source.candidates(21).is_empty() && cache.is_empty());
     }
 
+    /// A circuit of one agent's layers is not rarer for what others do; one of a shared layer is.
+    #[test]
+    fn hit_rates_are_shares_of_the_trajectories_that_could_show_it() {
+        let mut cache = TrajectoryCache::new(TrajectoryCacheConfig::default());
+        let (own, shared) = (circuit(1), Circuit::new(Level::Swarm, None, &[(0, 1)]));
+        for tick in 0..40 {
+            for agent in 0..4 {
+                let active = [(&own, vec![1.0]), (&shared, vec![1.0])];
+                let active = if agent == 0 { &active[..] } else { &[] };
+                let agent = AgentId(agent);
+                cache.observe(&Trajectory { tick, agent, snapshot: snapshot(0), active });
+            }
+        }
+        assert_eq!(cache.hit_rate(own.id), Some(1.0));
+        assert!((cache.hit_rate(shared.id).unwrap() - 0.25).abs() < 0.01);
+        cache.forget_agent(AgentId(0));
+        assert_eq!((cache.hit_rate(own.id), cache.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_restored_cache_is_the_same_and_keeps_its_own_settings() {
+        let mut cache = TrajectoryCache::new(TrajectoryCacheConfig::default());
+        for tick in 0..9 {
+            let activation = vec![0.1 + tick as f32, 1.0 / 3.0];
+            let active = [(&circuit(1), activation)];
+            cache.observe(&Trajectory { tick, agent: AgentId(u64::MAX), snapshot: snapshot(1), active: &active });
+        }
+        let text = cache.state().to_string();
+        let mut restored = TrajectoryCache::new(TrajectoryCacheConfig::default());
+        restored.restore(&serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(restored, cache);
+        let mut other = TrajectoryCache::new(TrajectoryCacheConfig { capacity: 3, ..TrajectoryCacheConfig::default() });
+        other.restore(&cache.state()).unwrap();
+        assert_eq!(other.config.capacity, 3);
+        let error = other.restore(&Value::from(7)).unwrap_err().to_string();
+        assert!(error.contains("`circuit source`") && other.len() == 1, "{error}");
+        other.restore(&Value::Null).unwrap();
+        assert!(other.is_empty());
+    }
+
     #[test]
     fn what_is_rare_or_different_each_time_is_no_candidate() {
         let mut cache = TrajectoryCache::new(TrajectoryCacheConfig::default());
         for n in 0..200_u64 {
-            cache.begin_trajectory();
+            cache.begin_trajectory(AgentId(0));
             let turn = n as f32 * 1.9;
             cache.record(n, &circuit(1), &[turn.cos(), turn.sin()], snapshot(0));
             if n % 20 == 0 {
@@ -245,7 +325,7 @@ mod tests {
         let config = TrajectoryCacheConfig { capacity: 3, ..TrajectoryCacheConfig::default() };
         let mut cache = TrajectoryCache::new(config);
         for (tick, channel) in [(0, 0), (1, 1), (2, 2), (3, 0), (4, 3)] {
-            cache.begin_trajectory();
+            cache.begin_trajectory(AgentId(0));
             cache.record(tick, &circuit(channel), &[1.0], snapshot(0));
         }
         let kept: Vec<bool> = (0..4).map(|channel| cache.hit_rate(circuit(channel).id).is_some()).collect();

@@ -1,5 +1,6 @@
 //! Adapters against independent computations and against files that Python's peft wrote.
 
+mod circuit_source;
 mod damaged_files;
 mod hierarchy_files;
 mod hierarchy_properties;
