@@ -38,7 +38,7 @@ impl Signature {
             for block in values.chunks_mut(64) {
                 let signs = rng.next_u64();
                 for (i, x) in block.iter_mut().enumerate() {
-                    *x = if signs >> i & 1 == 1 { -*x } else { *x };
+                    *x = f64::from_bits(x.to_bits() ^ (signs >> i & 1) << 63);
                 }
             }
             hadamard(&mut values);
@@ -61,6 +61,19 @@ impl Signature {
 /// Unnormalised fast Walsh-Hadamard transform of a power of two of values.
 fn hadamard(values: &mut [f64]) {
     let mut half = 1;
+    // Two stages at a time, while there are two.
+    while 2 * half < values.len() {
+        for block in values.chunks_exact_mut(4 * half) {
+            let (left, right) = block.split_at_mut(2 * half);
+            let ((a, b), (c, d)) = (left.split_at_mut(half), right.split_at_mut(half));
+            for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+                let (sums, differences) = ((*a + *b, *c + *d), (*a - *b, *c - *d));
+                (*a, *c) = (sums.0 + sums.1, sums.0 - sums.1);
+                (*b, *d) = (differences.0 + differences.1, differences.0 - differences.1);
+            }
+        }
+        half *= 4;
+    }
     while half < values.len() {
         for block in values.chunks_exact_mut(2 * half) {
             let (left, right) = block.split_at_mut(half);
