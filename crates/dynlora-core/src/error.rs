@@ -212,6 +212,12 @@ pub enum Error {
         /// Where, in words.
         what: String,
     },
+    /// A learning rate that is none.
+    #[error("a learning rate is a finite number of at least 0, found {found}")]
+    LearningRate {
+        /// What was asked for.
+        found: f64,
+    },
     /// An agent that the hierarchy does not have.
     #[error("agent {agent} is not known; there are {known} agents")]
     UnknownAgent {

@@ -69,7 +69,7 @@ impl LoraHierarchy {
     /// inertia at the reference rank.
     ///
     /// # Errors
-    /// [`Error::Field`] for a learning rate that is none: nothing has happened. [`Error::NotFinite`] if a layer left the
+    /// [`Error::LearningRate`]: nothing has happened. [`Error::NotFinite`] if a layer left the
     /// finite numbers: the snapshot published last keeps serving.
     pub fn tick(&mut self, learning_rate: f64) -> Result<TickReport, Error> {
         self.tick_with(learning_rate, &mut OpenGate)
@@ -81,7 +81,7 @@ impl LoraHierarchy {
     /// As [`tick`](Self::tick).
     pub fn tick_with(&mut self, learning_rate: f64, gate: &mut dyn ShareGate) -> Result<TickReport, Error> {
         if !(learning_rate >= 0.0 && learning_rate.is_finite()) {
-            return Err(Error::field("learning_rate", "a finite number of at least 0", learning_rate));
+            return Err(Error::LearningRate { found: learning_rate });
         }
         self.tick += 1;
         let tick = self.tick;

@@ -63,10 +63,7 @@ fn gradients_that_cannot_be_are_refused_and_counted() {
     // A learning rate that is none is no tick.
     for rate in [f64::NAN, f64::INFINITY, -0.1] {
         let error = hierarchy.tick(rate).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            format!("`learning_rate` of the LoRA configuration: expected a finite number of at least 0, found {rate}")
-        );
+        assert_eq!(error, format!("a learning rate is a finite number of at least 0, found {rate}"));
     }
     assert!(Arc::ptr_eq(&hierarchy.snapshot(), &before));
     let layers = |hierarchy: &LoraHierarchy| hierarchy.state().layers;
@@ -120,6 +117,33 @@ fn a_layer_that_is_no_number_any_more_is_not_published() {
         let found = after.layer(level, AgentId(1)).unwrap()[1].b[2];
         assert!((0.4..0.5).contains(&found), "{found}");
     }
+}
+
+/// Finite numbers, yet more than single precision holds once they are added up or applied.
+#[test]
+fn steps_out_of_single_precision_are_not_published() {
+    let mut n_refused = 0;
+    for config in [lively(), with_rank(3, HierarchyConfig::seeds())] {
+        for (scale, rate) in [(1.0, 1e40), (1.0, f64::MAX), (1e37, 0.02), (1e37, f64::MAX), (1e20, 1e20)] {
+            let mut hierarchy = born(config.clone(), &modules(), &[0, 1]);
+            (0..12).for_each(|_| drop(step(&mut hierarchy, &[0, 1], 1.0)));
+            for tick in 0..40 {
+                let snapshot = hierarchy.snapshot();
+                for agent in [0, 1, 1] {
+                    hierarchy.submit(gradient(&snapshot, agent, tick, scale)).unwrap();
+                }
+                if let Err(error) = hierarchy.tick(rate) {
+                    n_refused += 1;
+                    assert!(matches!(error, Error::NotFinite { .. }), "{error}");
+                    assert!(Arc::ptr_eq(&hierarchy.snapshot(), &snapshot));
+                }
+            }
+            let snapshot = hierarchy.snapshot();
+            let values = Level::ALL.map(|level| snapshot.layer(level, AgentId(1)).unwrap());
+            assert!(values.iter().flat_map(|layer| layer.iter()).flat_map(|pair| &pair.b).all(|x| x.is_finite()));
+        }
+    }
+    assert!(n_refused > 0);
 }
 
 #[test]
