@@ -67,9 +67,9 @@ pub struct ProvenanceEntry {
     /// The root published.
     pub root: SnapshotId,
     /// Digest of the rest of the state. A [`LoraHierarchy`](crate::LoraHierarchy) puts in the
-    /// [summaries](crate::LoraLayer::summary) of the layers that were used since the record before, the detector of regimes
-    /// and the counters of gradients and resonance: a thousandth of the state, on which the moments and activities left out
-    /// have left their sums.
+    /// [summaries](crate::LoraLayer::summary) of the layers that were used since the record before, the detector of regimes,
+    /// the counters of gradients and resonance and the [summary](crate::CircuitSource::summary) of the source of circuits: a
+    /// thousandth of the state, on which the moments and activities left out have left their sums.
     pub state: ContentHash,
     /// Version of the snapshot.
     pub version: u64,

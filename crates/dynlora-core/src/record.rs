@@ -29,7 +29,7 @@ impl LoraHierarchy {
             .filter_map(|owner| Some((owner, self.layers.get(owner.level, owner.agent)?.summary())))
             .collect();
         let layers = summaries.iter().map(|(owner, state): &(_, SavedState)| (owner.level, owner.agent, state));
-        let own = digest_of(&(self.regime.state(), self.gradients, self.resonance.statistics()));
+        let own = digest_of(&(self.regime.state(), self.gradients, self.resonance.statistics(), self.source.summary()));
         let applied = std::mem::take(&mut self.applied);
         let group = |group: &[(InputKind, ContentHash)]| {
             let digests: Vec<ContentHash> = group.iter().map(|(_, digest)| *digest).collect();

@@ -1,4 +1,8 @@
 //! What agents that rest hold in memory. In a process of its own: nothing else may allocate meanwhile.
+//!
+//! Resonance is the plain mean, which remembers no agent; this crate knows no other. The `ResonanceEngine` of dynlora-resonance
+//! holds a few numbers for each agent, and at most five sketches of those whose last gradient came less than 48 ticks ago, with
+//! its default levels: nothing of agents that have rested as long as these.
 
 use dynlora_core::{
     AgentId, ContentHash, HierarchyConfig, Level, LoraHierarchy, ModuleActivity, ModuleShape, PlainMean, StackActivity,

@@ -164,7 +164,7 @@ impl CircuitDetector {
         self.find(level, agent).map_or_else(Vec::new, |track| track.known.iter().map(|known| &known.circuit).collect())
     }
 
-    /// Circuits that were at work in the last window of a layer: what a
+    /// Circuits that were at work in the last window in which a layer was measured: what a
     /// [`TrajectoryCache`](crate::TrajectoryCache) records.
     pub fn active(&self, level: Level, agent: Option<AgentId>) -> Vec<&Circuit> {
         let active = |track: &'_ LayerTrack| -> Vec<usize> {

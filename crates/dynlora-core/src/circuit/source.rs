@@ -30,8 +30,8 @@ pub struct Trajectory<'a> {
     pub agent: AgentId,
     /// What it was computed on.
     pub snapshot: SnapshotId,
-    /// Circuits of all layers that were at work in the last window of their layer, each with the root mean square of `h` of its
-    /// nodes in this very pass.
+    /// Circuits of all layers that were at work in the last window in which their layer was measured, each with the root mean
+    /// square of `h` of its nodes in this very pass.
     pub active: &'a [(&'a Circuit, Vec<f32>)],
 }
 
@@ -45,8 +45,8 @@ pub struct Trajectory<'a> {
 /// - `candidates` may return the same circuit again; its id is then the same, whatever the snapshot.
 /// - After `consolidated` the circuit lives in a slower layer: the source frees what it keeps of it, and does not return it again
 ///   until it has seen it anew.
-/// - A source into which the state of another was restored goes on exactly as that one; one that keeps a state overrides both
-///   methods, and one that depends on more than what it is told here keeps no hierarchy deterministic.
+/// - A source into which the state of another was restored goes on exactly as that one; one that keeps a state overrides `state`,
+///   `restore` and `summary`, and one that depends on more than what it is told here keeps no hierarchy deterministic.
 pub trait CircuitSource: Debug + Send + Sync + 'static {
     /// Circuits that look stable at this tick, in a fixed order.
     fn candidates(&mut self, tick: u64) -> Vec<CircuitCandidate>;
@@ -62,6 +62,11 @@ pub trait CircuitSource: Debug + Send + Sync + 'static {
     /// An agent has left, and its own layers with it.
     fn forget_agent(&mut self, agent: AgentId) {
         let _ = agent;
+    }
+
+    /// A few numbers on which the state leaves its mark, for the digest in each record of the provenance; by default nothing.
+    fn summary(&self) -> Vec<f64> {
+        Vec::new()
     }
 
     /// All there is to restore; by default nothing.

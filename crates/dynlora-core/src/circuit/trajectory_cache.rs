@@ -211,6 +211,12 @@ impl CircuitSource for TrajectoryCache {
         self.entries.retain(|entry| entry.circuit.agent != Some(agent));
     }
 
+    fn summary(&self) -> Vec<f64> {
+        let occurrences: f64 = self.entries.iter().map(|entry| entry.occurrences as f64).sum();
+        let coherence: f64 = self.entries.iter().map(|entry| entry.coherence).sum();
+        vec![self.trajectories as f64, self.entries.len() as f64, occurrences, coherence]
+    }
+
     fn state(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
