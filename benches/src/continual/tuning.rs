@@ -10,7 +10,7 @@ use super::stream::StreamKind;
 /// The seeds of tuning; results use the seeds from 1 on. One alone would choose what happened to suit it.
 pub const TUNING_SEEDS: [u64; 3] = [1001, 1002, 1003];
 /// Learning rates that are tried.
-pub const RATES: [f64; 5] = [2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3];
+pub const RATES: [f64; 6] = [2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3];
 
 /// A choice for a method on a stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,8 +90,9 @@ fn best_of(
     Ok(best)
 }
 
-/// What `--tune` chose, for the sizes of [`Settings::default`]: method, stream, learning rate, own number. `formal` and `strings`
-/// with all three seeds; the others, whose runs differ less, with the first alone.
+/// What `--tune` chose, for the sizes of [`Settings::default`]: method, stream, learning rate, own number. `dynamic`, the choices for
+/// `formal` and `strings`, and rates on `agents` and of `olora` and `ewc` on `recurring` with all three seeds; the others, whose
+/// runs differ less, with the first alone.
 const RECORDED: &[(&str, &str, f64, f64)] = &[
     ("sequential", "arith", 5e-4, 0.0),
     ("joint", "arith", 1e-3, 0.0),
@@ -135,14 +136,13 @@ const RECORDED: &[(&str, &str, f64, f64)] = &[
     ("sequential", "agents", 2e-3, 0.0),
     ("ema2", "agents", 4e-3, 0.1),
     ("ema2-free", "agents", 4e-3, 0.1),
-    ("private", "agents", 4e-3, 0.0),
-    // Of 4e-3, 8e-3 and 1.6e-2: the hierarchy's rate is multiplied by one minus the inertia of each layer.
-    ("dynamic", "arith", 8e-3, 0.0),
-    ("dynamic", "formal", 8e-3, 0.0),
-    ("dynamic", "recall", 8e-3, 0.0),
-    ("dynamic", "strings", 4e-3, 0.0),
-    ("dynamic", "recurring", 1.6e-2, 0.0),
-    ("dynamic", "agents", 4e-3, 0.0),
+    ("private", "agents", 8e-3, 0.0),
+    ("dynamic", "arith", 2e-3, 0.0),
+    ("dynamic", "formal", 4e-3, 0.0),
+    ("dynamic", "recall", 4e-3, 0.0),
+    ("dynamic", "strings", 2e-3, 0.0),
+    ("dynamic", "recurring", 4e-3, 0.0),
+    ("dynamic", "agents", 8e-3, 0.0),
 ];
 
 /// The recorded choice; for a method or stream that was never tuned, a middle rate and its first own number.

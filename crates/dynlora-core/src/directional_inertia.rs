@@ -9,7 +9,8 @@
 //! Letters: `x` an input `(d_in)` of a module; `V (m, d_in)` rows with `V^T V` the second moment of past inputs, scaled so that
 //! each remembered regime has trace `d_in` (mean eigenvalue 1); `kappa` the strength. A change of a row of `A` becomes
 //! `(I + kappa V^T V)^-1 delta`, a change of the rows of `B^T` becomes `(I + kappa H H^T)^-1 delta` with `H = A V^T`, rows of
-//! `A` scaled to mean square length 1. Differences from Gradient Projection Memory: damping instead of projection, so that
+//! `A` scaled to mean square length 1. What is left of a change is then lengthened, at most `regain` times, towards the length
+//! that it had: learning that is turned away from what is protected need not be slower. Differences from Gradient Projection Memory: damping instead of projection, so that
 //! nothing freezes; applied to the optimiser's step, not the gradient, for Adam undoes a projection of the gradient; no task
 //! boundaries (see [`RegimeDetector`](crate::RegimeDetector)); a sketch instead of stored activations.
 
@@ -19,7 +20,7 @@ use krystal_math::rng::{Purpose, stream_rng};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ModuleFactors, ModuleShape, SavedState};
+use crate::{Error, ModuleFactors, ModuleShape, RegimeChange, SavedState};
 
 /// Settings of [`DirectionalInertia`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,8 +30,11 @@ pub struct DirectionalConfig {
     /// Whether it is on. Default true; the ablation of all that this module does.
     pub enabled: bool,
     /// `kappa`, >= 0: how much harder a direction of mean past use is to move. More keeps more and learns more slowly along
-    /// shared directions. Default 12.
+    /// shared directions. Default 4.
     pub strength: f64,
+    /// How many times a damped change is lengthened at most, towards the length that it had; >= 1, and 1 lengthens none.
+    /// Default 4.
+    pub regain: f64,
     /// Rows of `V` and of the sketch of the present regime (`m`); each module needs `3 m d_in` numbers. Default 64.
     pub directions: usize,
     /// Ticks between two looks at where the rows of `A` point now. Default 8.
@@ -39,7 +43,7 @@ pub struct DirectionalConfig {
 
 impl Default for DirectionalConfig {
     fn default() -> Self {
-        Self { enabled: true, strength: 12.0, directions: 64, refresh_ticks: 8 }
+        Self { enabled: true, strength: 4.0, regain: 4.0, directions: 64, refresh_ticks: 8 }
     }
 }
 
@@ -51,6 +55,9 @@ impl DirectionalConfig {
     pub fn validate(&self) -> Result<(), Error> {
         if !(self.strength >= 0.0 && self.strength.is_finite()) {
             return Err(Error::field("strength", "a finite number of at least 0", self.strength));
+        }
+        if !(self.regain >= 1.0 && self.regain.is_finite()) {
+            return Err(Error::field("regain", "a finite number of at least 1", self.regain));
         }
         if !(1..=4096).contains(&self.directions) {
             return Err(Error::field("directions", "1 to 4096", self.directions));
@@ -72,6 +79,8 @@ pub struct DirectionalInertia {
     n_sums: u64,
     /// Regimes remembered.
     n_regimes: u64,
+    /// Whether the present regime is one of them.
+    is_known: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -94,7 +103,7 @@ impl DirectionalInertia {
             window: Vec::new(),
             damping: Vec::new(),
         };
-        Self { config, seed, modules: shapes.iter().map(module).collect(), n_sums: 0, n_regimes: 0 }
+        Self { config, seed, modules: shapes.iter().map(module).collect(), n_sums: 0, n_regimes: 0, is_known: false }
     }
 
     /// Whether anything is damped.
@@ -137,28 +146,49 @@ impl DirectionalInertia {
         self.n_sums += most as u64;
     }
 
-    /// Ends a regime: what was read in it is protected from now on.
-    pub fn remember(&mut self) {
-        if !self.config.enabled || self.n_sums == 0 {
-            return;
+    /// Ends a regime: what was read in it is protected from now on, if it was not before. `next` is how the one after it begins.
+    pub fn end_regime(&mut self, next: RegimeChange) {
+        if self.config.enabled && self.n_sums > 0 {
+            let is_known = self.is_known;
+            for mass in &mut self.modules {
+                if !is_known {
+                    mass.remember(self.config.directions);
+                    mass.prepare(self.config.strength);
+                }
+                mass.window.fill(0.0);
+            }
+            self.n_sums = 0;
+            self.n_regimes += u64::from(!is_known);
         }
-        for mass in &mut self.modules {
-            mass.remember(self.config.directions);
-            mass.prepare(self.config.strength);
-        }
-        self.n_sums = 0;
-        self.n_regimes += 1;
+        self.is_known = next == RegimeChange::Return;
     }
 
-    /// Damps a change of a row of `A`, `(d_in)`.
-    pub fn damp_row(&self, module: usize, delta: &mut [f32]) {
-        let mass = &self.modules[module];
-        let d_in = mass.d_in.max(1);
-        let along: Vec<f32> = mass.damping.chunks_exact(d_in).map(|z| dot(z, delta)).collect();
-        for (z, along) in mass.damping.chunks_exact(d_in).zip(along) {
-            for (delta, z) in delta.iter_mut().zip(z) {
-                *delta -= along * z;
+    /// Turns a change of a row of `A`, `(d_in)`, away from what is protected.
+    pub fn turn_row(&self, module: usize, delta: &mut [f32]) {
+        let before = dot(delta, delta);
+        self.modules[module].damp(delta);
+        self.lengthen(delta, before);
+    }
+
+    /// Turns a change of all rows of `B^T` of a layer's module, `(r, d_out)`, by its [`mixing`](Self::mixing).
+    pub fn turn_rows(&self, mixing: &[f32], rows: &mut [f32]) {
+        let r = mixing.len().isqrt().max(1);
+        let d_out = (rows.len() / r).max(1);
+        let asked = rows.to_vec();
+        for (row, weights) in rows.chunks_exact_mut(d_out).zip(mixing.chunks_exact(r)) {
+            row.fill(0.0);
+            for (source, weight) in asked.chunks_exact(d_out).zip(weights) {
+                row.iter_mut().zip(source).for_each(|(to, from)| *to += weight * from);
             }
+        }
+        self.lengthen(rows, dot(&asked, &asked));
+    }
+
+    fn lengthen(&self, delta: &mut [f32], square_before: f32) {
+        let square = dot(delta, delta);
+        if square > 0.0 && self.config.regain > 1.0 {
+            let factor = (square_before / square).sqrt().min(self.config.regain as f32);
+            delta.iter_mut().for_each(|x| *x *= factor);
         }
     }
 
@@ -191,7 +221,7 @@ impl DirectionalInertia {
             return;
         }
         let before = dot(row, row).sqrt();
-        self.damp_row(module, row);
+        self.modules[module].damp(row);
         let after = dot(row, row).sqrt();
         if after > 1e-6 * before {
             row.iter_mut().for_each(|x| *x *= before / after);
@@ -207,6 +237,7 @@ impl DirectionalInertia {
         }
         state.set_number("n_sums", self.n_sums as f64);
         state.set_number("n_regimes", self.n_regimes as f64);
+        state.set_number("is_known", f64::from(u8::from(self.is_known)));
         state
     }
 
@@ -231,13 +262,25 @@ impl DirectionalInertia {
             mass.prepare(self.config.strength);
             modules.push(mass);
         }
-        (self.n_sums, self.n_regimes) = (state.integer("n_sums")?, state.integer("n_regimes")?);
+        let numbers = (state.integer("n_sums")?, state.integer("n_regimes")?);
+        // Absent in what was saved before regimes could return.
+        self.is_known = state.optional("is_known")?.is_some_and(|is_known| is_known != 0.0);
+        (self.n_sums, self.n_regimes) = numbers;
         self.modules = modules;
         Ok(())
     }
 }
 
 impl ModuleMass {
+    /// `delta <- (I + kappa V^T V)^-1 delta`.
+    fn damp(&self, delta: &mut [f32]) {
+        let d_in = self.d_in.max(1);
+        let along: Vec<f32> = self.damping.chunks_exact(d_in).map(|z| dot(z, delta)).collect();
+        for (z, along) in self.damping.chunks_exact(d_in).zip(along) {
+            delta.iter_mut().zip(z).for_each(|(delta, z)| *delta -= along * z);
+        }
+    }
+
     /// Adds the window to the mass, both as rows, and cuts the sum to its `m` largest directions.
     fn remember(&mut self, m: usize) {
         let d_in = self.d_in.max(1);
@@ -253,7 +296,6 @@ impl ModuleMass {
             let kept = svd.singular_values.iter().zip(&svd.right).take(m);
             self.mass = kept.flat_map(|(s, v)| v.iter().map(move |v| (s * v) as f32)).collect();
         }
-        self.window.fill(0.0);
     }
 
     /// `Z = L^-1 V` with `L L^T = I / kappa + V V^T` (Woodbury).
@@ -329,10 +371,10 @@ mod tests {
             inertia.observe_pass([sums.as_slice()]);
         }
         let mut delta = vec![1.0; d];
-        inertia.damp_row(0, &mut delta);
+        inertia.modules[0].damp(&mut delta);
         assert_eq!(delta, vec![1.0; d], "nothing is protected before a regime has ended");
-        inertia.remember();
-        inertia.damp_row(0, &mut delta);
+        inertia.end_regime(RegimeChange::New);
+        inertia.modules[0].damp(&mut delta);
         // Second moments 4 : 1 with trace 12.
         for (i, second_moment) in [(0, 9.6), (1, 2.4)] {
             let expected = 1.0 / (1.0 + 3.0 * second_moment);
@@ -355,7 +397,7 @@ mod tests {
             for tick in 0..20 {
                 inertia.observe_pass([uniform(100 * regime + tick, 3 * d).as_slice()]);
             }
-            inertia.remember();
+            inertia.end_regime(RegimeChange::New);
         }
         let v = &inertia.modules[0].mass;
         assert_eq!(v.len(), 6 * d);
@@ -369,7 +411,7 @@ mod tests {
         let dense = inverse(&dense, d);
         let x = uniform(1, d);
         let mut damped = x.clone();
-        inertia.damp_row(0, &mut damped);
+        inertia.modules[0].damp(&mut damped);
         for i in 0..d {
             let expected: f64 = (0..d).map(|j| dense[i * d + j] * f64::from(x[j])).sum();
             assert!((f64::from(damped[i]) - expected).abs() < 1e-5, "{i}");
@@ -402,7 +444,7 @@ mod tests {
                 let sums = pass(tick);
                 inertia.observe_pass(sums.iter().map(Vec::as_slice));
                 if tick % 7 == 6 {
-                    inertia.remember();
+                    inertia.end_regime(RegimeChange::New);
                 }
             }
         };

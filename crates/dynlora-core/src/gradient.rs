@@ -25,6 +25,8 @@ pub struct StackGradient {
 pub struct StackActivity {
     /// Rows (tokens) seen.
     pub n_rows: u64,
+    /// Sum over rows of the inputs of the module that reads first, `(d_in)`; empty where it was not measured.
+    pub input_sum: Vec<f32>,
     /// Per module.
     pub modules: Vec<ModuleActivity>,
 }
@@ -73,6 +75,7 @@ impl StackGradient {
         let modules = self.activity.iter().flat_map(|activity| &activity.modules);
         self.levels.iter().all(|level| finite(level))
             && finite(&self.sketch)
+            && self.activity.iter().all(|activity| finite(&activity.input_sum))
             && modules.into_iter().all(|module| finite(&module.second_moment) && finite(&module.inputs))
     }
 }
@@ -81,6 +84,7 @@ impl StackActivity {
     /// Pools what two passes saw. Inputs that are signed sums carry signs of their own: they are further rows of one sketch.
     fn add(&mut self, other: &Self) {
         self.n_rows = self.n_rows.saturating_add(other.n_rows);
+        add(&mut self.input_sum, &other.input_sum);
         for (to, from) in self.modules.iter_mut().zip(&other.modules) {
             add(&mut to.second_moment, &from.second_moment);
             to.inputs.extend_from_slice(&from.inputs);
@@ -102,7 +106,7 @@ mod tests {
             agent: AgentId(7),
             version,
             levels: [vec![value], vec![], vec![-value, value], vec![2.0 * value], vec![0.0]],
-            activity: Some(StackActivity { n_rows: 3, modules: vec![module] }),
+            activity: Some(StackActivity { n_rows: 3, input_sum: vec![value], modules: vec![module] }),
             sketch: vec![value, 0.5],
         }
     }
@@ -115,7 +119,8 @@ mod tests {
         assert_eq!(sum.levels, [vec![3.0], vec![], vec![-3.0, 3.0], vec![6.0], vec![0.0]]);
         assert_eq!(sum.sketch, [3.0, 1.0]);
         let module = ModuleActivity { second_moment: vec![3.0; 4], inputs: vec![1.0, 1.0, 2.0, 2.0] };
-        assert_eq!(sum.activity, Some(StackActivity { n_rows: 6, modules: vec![module] }));
+        let pooled = StackActivity { n_rows: 6, input_sum: vec![3.0], modules: vec![module] };
+        assert_eq!(sum.activity, Some(pooled));
 
         let before = sum.activity.clone();
         sum.add(&StackGradient { activity: None, ..gradient(5, 0.0) });

@@ -11,7 +11,7 @@ use crate::{
     AgentId, CircuitDetector, CircuitDetectorState, CircuitModule, CircuitSource, ContentHash, ContentHasher,
     DirectionalInertia, DynamicLoraLayer, Error, GradientVitals, HealthMonitor, HealthState, HealthThresholds,
     HierarchyConfig, InputKind, LayerAccess, LayerChange, LayerOwner, Level, LoraLayer, MigrationCoordinator,
-    MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead, RegimeDetector, RegimeState, Resonance,
+    MigrationState, ModuleShape, ProvenanceChain, ProvenanceHead, RegimeChange, RegimeDetector, RegimeState, Resonance,
     SavedHierarchy, SavedLayer, SavedState, Snapshot, SnapshotPublisher, SnapshotReader, StackActivity, StackGradient,
     Staleness, TrajectoryCache, effective_rank, state_hash,
 };
@@ -284,6 +284,10 @@ impl LoraHierarchy {
             let (expected, found) = (expected.to_string(), found.to_string());
             return Err(Error::Layer { layer, what: "modules of activity", expected, found });
         }
+        let n_inputs = activity.input_sum.len();
+        if let Some(first) = self.shapes.first().filter(|shape| n_inputs > 0 && n_inputs != shape.d_in) {
+            return Err(Error::module(&first.name, "values of the sum of inputs", first.d_in, n_inputs));
+        }
         for (i, (shape, seen)) in self.shapes.iter().zip(&activity.modules).enumerate() {
             let rank: usize = self.ranks.iter().map(|ranks| ranks[i]).sum();
             let (moments, inputs) = (seen.second_moment.len(), seen.inputs.len());
@@ -301,13 +305,13 @@ impl LoraHierarchy {
     /// from now on. For callers who know that a task is done.
     pub fn consolidate(&mut self) {
         self.regime.begin();
-        self.begin_regime();
+        self.begin_regime(RegimeChange::New);
         self.note(InputKind::Regime, || ContentHash::of_bytes(b"consolidate"));
     }
 
     /// What was read until now is protected, and the optimiser begins anew.
-    pub(crate) fn begin_regime(&mut self) {
-        self.directional.remember();
+    pub(crate) fn begin_regime(&mut self, change: RegimeChange) {
+        self.directional.end_regime(change);
         self.mixing.clear();
         for owner in self.layers.owners() {
             if let Some(layer) = self.layers.layer(owner.level, owner.agent) {
@@ -428,6 +432,7 @@ impl LoraHierarchy {
                 Some(SavedLayer { owner, state: self.layers.get(owner.level, owner.agent)?.state() })
             });
         let mut own = self.directional.state();
+        self.regime.save_inputs(&mut own);
         let SavedState { tensors, numbers } = self.resonance.state();
         own.tensors.extend(tensors.into_iter().map(|(name, values)| (format!("resonance.{name}"), values)));
         for (owner, modules) in &self.mixing {
@@ -495,7 +500,7 @@ impl LoraHierarchy {
         self.migration.restore(rest.migration.clone())?;
         self.detector.restore(rest.circuits.clone())?;
         self.source.restore(&rest.source)?;
-        self.regime.restore(rest.regime);
+        self.regime.restore(rest.regime, own)?;
         self.gradients = rest.gradients;
         self.health.restore(rest.health.clone());
         self.applied.clone_from(&rest.applied);

@@ -14,19 +14,24 @@ use crate::{
 pub struct HierarchyConfig {
     /// Ranks by level, Foundation first; default 64, 32, 16, 8, 4. Modules that are too small for them get less (R2).
     pub ranks: [usize; 5],
-    /// Base inertia by level; default .75, .5, .3, .19, .03: `1 - (1 - a)^0.3` of the seeds' .99, .9, .7, .5, .1, which
-    /// leave the two largest layers too slow to learn (`docs/benchmarks/continual.md`).
+    /// Base inertia by level, in `[0, 1)`; default 0 for all: time scales of their own cost the layers accuracy in the
+    /// continual-learning suite (`docs/benchmarks/continual.md`), where inertia along directions keeps what was learned.
+    /// The seeds' are [`Level::base_inertia`].
     pub base_inertia: [f64; 5],
     /// Which linear layers have factors; default all.
     pub target_modules: TargetModules,
-    /// How layers move. `base_inertia` and `reference_rank` in it are set from this configuration. Decay, screening and inertia
-    /// that grows with use are off by default: each cost accuracy in the continual-learning suite
+    /// How layers move. `base_inertia` and `reference_rank` in it are set from this configuration. Rates that depend on rank,
+    /// decay, screening and inertia that grows with use are off by default: each cost accuracy in the continual-learning suite
     /// (`docs/benchmarks/continual.md`); [`HierarchyConfig::seeds`] has them on.
     pub layer: LayerConfig,
     /// Inertia along what was read before.
     pub directional: DirectionalConfig,
     /// When a regime of data ends.
     pub regime: RegimeConfig,
+    /// Where several agents learn, the rate of the shared layers is multiplied by this power of their consensus
+    /// ([`Horizontal::consensus`](crate::Horizontal::consensus)), >= 0: what they do not agree on is left to the private
+    /// layers. With 2, the default, the factor is the share of the gradients' energy that they have in common; 0 is none.
+    pub agreement: f64,
     /// How circuits move to slower layers.
     pub migration: MigrationConfig,
     /// How circuits are found.
@@ -47,14 +52,16 @@ impl Default for HierarchyConfig {
     fn default() -> Self {
         Self {
             ranks: Level::ALL.map(Level::nominal_rank),
-            base_inertia: [0.75, 0.5, 0.3, 0.19, 0.03],
+            base_inertia: [0.0; 5],
             target_modules: TargetModules::AllLinear,
             layer: LayerConfig {
+                rank_exponent: Some(0.0),
                 mechanisms: Mechanisms { decay: false, screening: false, inertia: false, homeostasis: true },
                 ..LayerConfig::default()
             },
             directional: DirectionalConfig::default(),
             regime: RegimeConfig::default(),
+            agreement: 2.0,
             migration: MigrationConfig::default(),
             circuits: CircuitDetectorConfig::default(),
             trajectories: TrajectoryCacheConfig::default(),
@@ -72,6 +79,7 @@ impl HierarchyConfig {
     pub fn seeds() -> Self {
         Self {
             base_inertia: Level::ALL.map(Level::base_inertia),
+            agreement: 0.0,
             layer: LayerConfig::default(),
             directional: DirectionalConfig { enabled: false, ..DirectionalConfig::default() },
             ..Self::default()
@@ -101,6 +109,9 @@ impl HierarchyConfig {
         }
         if self.publish_ticks == 0 {
             return Err(Error::field("publish_ticks", "at least 1", 0));
+        }
+        if !(self.agreement >= 0.0 && self.agreement.is_finite()) {
+            return Err(Error::field("agreement", "a finite number of at least 0", self.agreement));
         }
         self.directional.validate()?;
         self.regime.validate()?;

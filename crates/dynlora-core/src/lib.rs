@@ -108,5 +108,5 @@ mod tick;
 pub use directional_inertia::{DirectionalConfig, DirectionalInertia};
 pub use hierarchy::{HierarchyRest, HierarchyState, LoraHierarchy};
 pub use hierarchy_config::HierarchyConfig;
-pub use regime::{RegimeConfig, RegimeDetector, RegimeState};
+pub use regime::{RegimeChange, RegimeConfig, RegimeDetector, RegimeState};
 pub use tick::TickReport;

@@ -312,14 +312,14 @@ pub fn state_hash<'a>(layers: impl IntoIterator<Item = (Level, AgentId, &'a Save
 impl StackGradient {
     /// Names the gradient in a provenance record: agent, version and all values.
     pub fn digest(&self) -> ContentHash {
-        let mut hasher = ContentHasher::new("dynlora-gradient-v1");
+        let mut hasher = ContentHasher::new("dynlora-gradient-v2");
         hasher.number(self.agent.0).number(self.version);
         self.levels.iter().for_each(|level| {
             hasher.floats(level);
         });
         hasher.floats(&self.sketch).number(u64::from(self.activity.is_some()));
         if let Some(activity) = &self.activity {
-            hasher.number(activity.n_rows).number(activity.modules.len() as u64);
+            hasher.number(activity.n_rows).floats(&activity.input_sum).number(activity.modules.len() as u64);
             for module in &activity.modules {
                 hasher.floats(&module.second_moment).floats(&module.inputs);
             }

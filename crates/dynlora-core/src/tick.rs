@@ -9,8 +9,9 @@ use crate::record::digest_of;
 use crate::{
     AgentId, ChannelVitals, Circuit, CircuitNode, ContentHash, ContentHasher, Error, HealthInput, HealthReport,
     Horizontal, InputKind, LayerAccess, LayerGradient, LayerOwner, LayerStep, LayerVitals, Level, LoraHierarchy,
-    MigrationAction, MigrationEvent, MigrationRequest, MigrationSignal, OpenGate, ResonanceVitals, ShareGate,
-    SharedProposal, Signal, Snapshot, StackActivity, StackGradient, StepGuide, Trajectory, UpdateReport, Vertical,
+    MigrationAction, MigrationEvent, MigrationRequest, MigrationSignal, OpenGate, RegimeChange, ResonanceVitals,
+    ShareGate, SharedProposal, Signal, Snapshot, StackActivity, StackGradient, StepGuide, Trajectory, UpdateReport,
+    Vertical,
 };
 
 /// What a tick did.
@@ -25,8 +26,8 @@ pub struct TickReport {
     pub update_norm: f64,
     /// What each layer that had a gradient did.
     pub updates: Vec<(LayerOwner, UpdateReport)>,
-    /// Whether a new regime of data began with it.
-    pub new_regime: bool,
+    /// How a regime of data began with it, if one did.
+    pub regime: Option<RegimeChange>,
     /// What horizontal resonance found, by shared level.
     pub horizontal: Vec<(Level, Horizontal)>,
     /// What vertical resonance found, by agent.
@@ -87,9 +88,12 @@ impl LoraHierarchy {
         let tick = self.tick;
         let batches = self.collect();
         let gradient_norm = mean_norm(&batches);
-        let new_regime = !batches.is_empty() && self.regime.observe(gradient_norm);
-        if new_regime {
-            self.begin_regime();
+        let regime = match batches.is_empty() {
+            true => None,
+            false => self.regime.observe(gradient_norm, &mean_inputs(&batches)),
+        };
+        if let Some(change) = regime {
+            self.begin_regime(change);
         }
         for batch in batches.values() {
             if let Some(activity) = &batch.gradient.activity {
@@ -124,7 +128,10 @@ impl LoraHierarchy {
         let mut updates = Vec::new();
         let mean_weight = batches.values().map(|batch| batch.weight).sum::<f64>() / batches.len().max(1) as f64;
         let shares = row_shares(&batches);
-        for (level, aggregate, _) in &aggregates {
+        for (level, aggregate, horizontal) in &aggregates {
+            // Nothing to agree about for one agent.
+            let agreement = horizontal.consensus.map_or(1.0, |consensus| consensus.powf(self.config.agreement));
+            let learning_rate = learning_rate * agreement;
             let factor = mean(vertical.iter().map(|(_, v)| f64::from(v.factors[level.index()])));
             let step = LayerStep { tick, learning_rate, strength: factor * mean_weight, release: false };
             let usage = self.usage(*level, batches.values());
@@ -171,7 +178,7 @@ impl LoraHierarchy {
             gradient_norm,
             update_norm,
             updates,
-            new_regime,
+            regime,
             horizontal: aggregates.into_iter().map(|(level, _, found)| (level, found)).collect(),
             vertical,
             phases,
@@ -222,8 +229,8 @@ impl LoraHierarchy {
             return layer.update(gradient, step);
         };
         let directional = &self.directional;
-        let project = |module: usize, _channel: usize, row: &mut [f32]| directional.damp_row(module, row);
-        let mix = |module: usize, rows: &mut [f32]| apply_mixing(&mixing[module], rows);
+        let project = |module: usize, _channel: usize, row: &mut [f32]| directional.turn_row(module, row);
+        let mix = |module: usize, rows: &mut [f32]| directional.turn_rows(&mixing[module], rows);
         let guide = StepGuide { project_a: Some(&project), mix_b: Some(&mix), ..StepGuide::default() };
         layer.update_guided(gradient, step, &guide)
     }
@@ -412,24 +419,25 @@ fn energy(ranks: &[Vec<usize>; 5], seen: &StackActivity, level: Level, module: u
     moments.get((first + channel) * (total + 1)).filter(|_| moments.len() == total * total).copied()
 }
 
+/// Mean over all rows of what the first module read; empty where an agent's inputs were not measured.
+fn mean_inputs(batches: &BTreeMap<AgentId, AgentBatch>) -> Vec<f32> {
+    let mut sum: Vec<f64> = Vec::new();
+    let mut n_rows = 0;
+    for batch in batches.values() {
+        let Some(activity) = batch.gradient.activity.as_ref().filter(|activity| !activity.input_sum.is_empty()) else {
+            return Vec::new();
+        };
+        n_rows += activity.n_rows;
+        sum.resize(activity.input_sum.len(), 0.0);
+        sum.iter_mut().zip(&activity.input_sum).for_each(|(sum, x)| *sum += f64::from(*x));
+    }
+    sum.into_iter().map(|x| (x / n_rows.max(1) as f64) as f32).collect()
+}
+
 /// Each agent's share of the rows.
 fn row_shares(batches: &BTreeMap<AgentId, AgentBatch>) -> Vec<f64> {
     let rows =
         |batch: &AgentBatch| batch.gradient.activity.as_ref().map_or(1.0, |activity| activity.n_rows.max(1) as f64);
     let total: f64 = batches.values().map(rows).sum();
     batches.values().map(|batch| rows(batch) / total).collect()
-}
-
-/// `rows (r, n) <- matrix (r, r) rows`.
-fn apply_mixing(matrix: &[f32], rows: &mut [f32]) {
-    let r = matrix.len().isqrt().max(1);
-    let n = rows.len() / r;
-    let before = rows.to_vec();
-    for (i, row) in rows.chunks_exact_mut(n.max(1)).enumerate() {
-        row.fill(0.0);
-        for (j, source) in before.chunks_exact(n.max(1)).enumerate() {
-            let weight = matrix[i * r + j];
-            row.iter_mut().zip(source).for_each(|(to, from)| *to += weight * from);
-        }
-    }
 }

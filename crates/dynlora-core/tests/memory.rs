@@ -40,7 +40,7 @@ fn gradient(hierarchy: &LoraHierarchy, agent: AgentId) -> StackGradient {
         let second_moment = h.iter().flat_map(|x| h.iter().map(move |y| x * y)).collect();
         ModuleActivity { second_moment, inputs: draws(8 * shape.d_in) }
     });
-    let activity = Some(StackActivity { n_rows: 1, modules: modules.collect() });
+    let activity = Some(StackActivity { n_rows: 1, input_sum: Vec::new(), modules: modules.collect() });
     let sketch = draws(1024);
     StackGradient { agent, version: hierarchy.snapshot().version(), levels, activity, sketch }
 }

@@ -182,7 +182,11 @@ pub fn stack_gradient(gradients: &Gradients<Cpu>, snapshot: &Snapshot, agent: Ag
     let places = places(gradients, snapshot);
     let in_order = |mut measured: StackActivity| {
         let take = |place: &usize| measured.modules.get_mut(place / 2).map(std::mem::take).unwrap_or_default();
-        StackActivity { n_rows: measured.n_rows, modules: places.iter().map(take).collect() }
+        StackActivity {
+            n_rows: measured.n_rows,
+            input_sum: measured.input_sum,
+            modules: places.iter().map(take).collect(),
+        }
     };
     let (activity, sketch) = gradients.activity(&Cpu).unzip();
     StackGradient {

@@ -91,7 +91,9 @@ fn make(
     let settings = setup.settings;
     let mut config = HierarchyConfig::default().with_total_rank(settings.rank);
     config.directional.strength = settings.number("strength", config.directional.strength)?;
+    config.directional.regain = settings.number("regain", config.directional.regain)?;
     config.regime.jump = settings.number("jump", config.regime.jump)?;
+    config.regime.shift = settings.number("shift", config.regime.shift)?;
     change(&mut config);
     let engine: Box<dyn Resonance> = match is_plain {
         true => Box::new(PlainMean::default()),
@@ -123,16 +125,19 @@ pub(super) fn methods() -> Vec<Method> {
         fits: |_| true,
         make: |base, setup| make(base, setup, |_| (), false, false),
     };
-    // Ablations on the streams without repetition and with one agent; resonance also where there are several.
+    // Ablations on the streams without repetition and with one agent; resonance where there are several, and how regimes are
+    // found also where they return.
     let main: fn(StreamKind) -> bool =
         |kind| matches!(kind, StreamKind::Arith | StreamKind::Formal | StreamKind::Strings);
+    let regimes: fn(StreamKind) -> bool =
+        |kind| matches!(kind, StreamKind::Arith | StreamKind::Formal | StreamKind::Strings | StreamKind::Recurring);
     vec![
         dynamic,
         Method {
             name: "dynamic-told",
             what: "told where phases end instead of detecting it",
             boundaries: true,
-            fits: main,
+            fits: regimes,
             make: |base, setup| make(base, setup, |config| config.regime.enabled = false, false, true),
             ..dynamic
         },
@@ -141,6 +146,30 @@ pub(super) fn methods() -> Vec<Method> {
             what: "without inertia along directions",
             fits: main,
             make: |base, setup| make(base, setup, |config| config.directional.enabled = false, false, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-shift",
+            what: "regimes by jumps of the gradient alone",
+            fits: regimes,
+            make: |base, setup| make(base, setup, |config| config.regime.shift = f64::MAX, false, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-regain",
+            what: "damped steps are not lengthened",
+            fits: regimes,
+            make: |base, setup| make(base, setup, |config| config.directional.regain = 1.0, false, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic+scales",
+            what: "base inertia .5, .375, .25, .125, 0: layers of five time scales",
+            fits: regimes,
+            make: |base, setup| {
+                let change: Change = |config| config.base_inertia = [0.5, 0.375, 0.25, 0.125, 0.0];
+                make(base, setup, change, false, false)
+            },
             ..dynamic
         },
         Method {
@@ -186,6 +215,13 @@ pub(super) fn methods() -> Vec<Method> {
             what: "the plain mean instead of resonance",
             fits: |kind| kind == StreamKind::Agents,
             make: |base, setup| make(base, setup, |_| (), true, false),
+            ..dynamic
+        },
+        Method {
+            name: "dynamic-no-agreement",
+            what: "shared layers at full pace whether or not the agents agree",
+            fits: |kind| kind == StreamKind::Agents,
+            make: |base, setup| make(base, setup, |config| config.agreement = 0.0, false, false),
             ..dynamic
         },
         Method {

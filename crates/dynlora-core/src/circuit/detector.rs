@@ -300,7 +300,7 @@ mod tests {
             }
             ModuleActivity { second_moment, inputs: Vec::new() }
         });
-        StackActivity { n_rows: 64, modules: modules.collect() }
+        StackActivity { n_rows: 64, input_sum: Vec::new(), modules: modules.collect() }
     }
 
     fn mix(signal: &[f32], share: f32, index: u64) -> Vec<f32> {
@@ -452,6 +452,7 @@ mod tests {
     fn nonsense_is_survived() {
         let mut detector = detector();
         let strange = StackActivity {
+            input_sum: Vec::new(),
             n_rows: 5,
             modules: vec![
                 ModuleActivity { second_moment: vec![f32::NAN; 100], inputs: vec![f32::NAN; 16] },

@@ -37,7 +37,7 @@ fn gradient(hierarchy: &LoraHierarchy, agent: AgentId, tick: u64) -> StackGradie
         }
         ModuleActivity { second_moment, inputs: vec![1.0; shape.d_in] }
     });
-    let activity = Some(StackActivity { n_rows: 16, modules: modules.collect() });
+    let activity = Some(StackActivity { n_rows: 16, input_sum: Vec::new(), modules: modules.collect() });
     let mut noise = |n: usize| (0..n).map(|_| rng.random::<f32>() - 0.5).collect::<Vec<f32>>();
     let levels = Level::ALL.map(|level| noise(hierarchy.layer(level, agent).unwrap().num_parameters()));
     StackGradient { agent, version: snapshot.version(), levels, activity, sketch: noise(256) }

@@ -80,7 +80,7 @@ fn a_life_is_replayed_from_its_inputs() {
     let start = first.provenance().head();
     let (inputs, reports) = live(&mut first, 1..=TICKS);
     // A life worth replaying.
-    assert!(reports.iter().filter(|report| report.new_regime).count() >= 1 && first.n_regimes() >= 2);
+    assert!(reports.iter().filter(|report| report.regime.is_some()).count() >= 1 && first.n_regimes() >= 2);
     let moves: usize = reports.iter().map(|report| report.migrations.len()).sum();
     assert!(moves > 10, "{moves} moves");
     let records = first.provenance().records().to_vec();
@@ -172,7 +172,7 @@ fn a_restored_hierarchy_goes_on_bit_for_bit() {
         let new = || born(config.clone(), &modules(), &[0, 1, 2]);
         let mut whole = new();
         let (_, reports) = live(&mut whole, 1..=140);
-        assert!(reports.iter().any(|report| report.new_regime));
+        assert!(reports.iter().any(|report| report.regime.is_some()));
         assert!(whole.migration().channel(dynlora_core::Level::Agent).unwrap().statistics().requests > 0);
         for cut in [33, 90, 139] {
             let mut half = new();

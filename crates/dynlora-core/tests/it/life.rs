@@ -71,7 +71,9 @@ pub(crate) fn gradient(snapshot: &Snapshot, agent: u64, step: u64, scale: f32) -
         let second_moment = h.iter().flat_map(|x| h.iter().map(move |y| 16.0 * x * y)).collect();
         ModuleActivity { second_moment, inputs: draws(&mut noise, 2 * shape.d_in) }
     });
-    let activity = StackActivity { n_rows: 16, modules: modules.collect() };
+    let modules: Vec<ModuleActivity> = modules.collect();
+    let input_sum = draws(&mut noise, snapshot.shapes()[0].d_in);
+    let activity = StackActivity { n_rows: 16, input_sum, modules };
     StackGradient { agent, version: snapshot.version(), levels, activity: Some(activity), sketch }
 }
 

@@ -1,7 +1,8 @@
 //! What a step of a hierarchy has to tell: metrics for every step, events for what happened in it.
 
 use dynlora_core::{
-    AgentId, HealthReport, Level, LoraHierarchy, LoraLayer, MigrationEvent, ModuleFactors, Signal, TickReport,
+    AgentId, HealthReport, Level, LoraHierarchy, LoraLayer, MigrationEvent, ModuleFactors, RegimeChange, Signal,
+    TickReport,
 };
 use serde_json::{Map, Value, json};
 
@@ -58,8 +59,9 @@ pub(super) fn metrics(hierarchy: &LoraHierarchy, report: &TickReport) -> Vec<(St
 /// What happened in a step.
 pub(super) fn events(hierarchy: &LoraHierarchy, report: &TickReport) -> Vec<Event> {
     let mut events = Vec::new();
-    if report.new_regime {
-        events.push(event("regime", json!({ "n": hierarchy.n_regimes() })));
+    if let Some(change) = report.regime {
+        let returns = change == RegimeChange::Return;
+        events.push(event("regime", json!({ "n": hierarchy.n_regimes(), "returns": returns })));
     }
     let [screened, freed] = report.phases;
     if screened + freed > 0 {

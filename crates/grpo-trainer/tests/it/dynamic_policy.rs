@@ -115,7 +115,9 @@ fn layers_learn_what_is_rewarded_and_are_saved() {
     let first = trainer.step(&mut ()).unwrap().get("reward").unwrap();
     let last = trainer.train(&mut ()).unwrap().last.unwrap();
     assert!(first < 0.35 && last.get("reward").unwrap() > 0.7, "{first} to {:?}", last.get("reward"));
-    assert!(last.get("dynamic/time_constant_context").unwrap() < last.get("dynamic/time_constant_foundation").unwrap());
+    // No layer is slower than another unless it is told to be.
+    let time_constant = |level: &str| last.get(&format!("dynamic/time_constant_{level}")).unwrap();
+    assert!(time_constant("context") > 0.0 && time_constant("context") == time_constant("foundation"));
     let policy = trainer.into_policy();
     let folder = tempfile::tempdir().unwrap();
     policy.save(folder.path()).unwrap();

@@ -94,9 +94,9 @@ struct Job<P> {
     evaluation: Option<(Vec<Record>, Box<dyn RewardFunction>, EvaluateConfig)>,
 }
 
-/// What the learning rate of dynamic layers is, unless one is given, beside that of a plain adapter: their slower layers follow
-/// only a part of it.
-const DYNAMIC_RATE: f64 = 8.0;
+/// What the learning rate of dynamic layers is, unless one is given, beside that of a plain adapter: steps along what earlier
+/// data was read along are damped.
+const DYNAMIC_RATE: f64 = 2.0;
 
 /// The folder of a run, and whether it holds a run that is to go on.
 type Opened = (RunDir, bool);

@@ -55,6 +55,10 @@ pub(crate) struct Activity<K: Kernels> {
     pub(crate) stream: u64,
     n_rows: u64,
     row_signs: K::Buffer,
+    /// 1 for each row.
+    ones: K::Buffer,
+    /// Sum of the first module's inputs.
+    input_sum: K::Buffer,
     second_moment: Vec<K::Buffer>,
     inputs: Vec<K::Buffer>,
     sketch: Vec<K::Buffer>,
@@ -96,6 +100,8 @@ impl<K: Kernels> Activity<K> {
             stream: 0,
             n_rows: 0,
             row_signs: kernels.zeros(0),
+            ones: kernels.zeros(0),
+            input_sum: kernels.zeros(0),
             second_moment: Vec::new(),
             inputs: Vec::new(),
             sketch: Vec::new(),
@@ -114,6 +120,8 @@ impl<K: Kernels> Activity<K> {
             stream: 0,
             n_rows: 0,
             row_signs: kernels.zeros(0),
+            ones: kernels.zeros(0),
+            input_sum: kernels.zeros(self.sizes.first().map_or(0, |(_, d_in)| *d_in)),
             second_moment: self.sizes.iter().map(|(rank, _)| kernels.zeros(rank * rank)).collect(),
             inputs: self.sizes.iter().map(|(_, d_in)| kernels.zeros(plan.input_sums * d_in)).collect(),
             sketch: (0..if plan.sketch_side > 0 { plan.sketch_slots } else { 0 })
@@ -130,6 +138,7 @@ impl<K: Kernels> Activity<K> {
                 kernels.add(from, to);
             }
         };
+        kernels.add(&other.input_sum, &mut self.input_sum);
         pairs(&mut self.second_moment, &other.second_moment);
         pairs(&mut self.inputs, &other.inputs);
         pairs(&mut self.sketch, &other.sketch);
@@ -138,6 +147,7 @@ impl<K: Kernels> Activity<K> {
     /// Begins a batch of `rows` rows.
     pub(crate) fn begin(&mut self, kernels: &K, rows: usize) {
         self.n_rows += rows as u64;
+        self.ones = kernels.upload(&vec![1.0; rows]);
         let sums = self.plan.input_sums;
         if sums > 0 {
             // Stream 2^32 and up: below lie the modules' signs.
@@ -159,6 +169,9 @@ impl<K: Kernels> Activity<K> {
         let Some(module) = self.index[layer][projection as usize] else { return };
         let (rank, d_in) = self.sizes[module];
         kernels.weight_gradient(h, rank, h, rank, rows, &mut self.second_moment[module]);
+        if module == 0 {
+            kernels.weight_gradient(&self.ones, 1, x, d_in, rows, &mut self.input_sum);
+        }
         let (sums, side) = (self.plan.input_sums, self.plan.sketch_side);
         if sums > 0 {
             kernels.weight_gradient(&self.row_signs, sums, x, d_in, rows, &mut self.inputs[module]);
@@ -179,7 +192,8 @@ impl<K: Kernels> Activity<K> {
             second_moment: kernels.download(second_moment),
             inputs: kernels.download(inputs),
         });
-        let activity = StackActivity { n_rows: self.n_rows, modules: modules.collect() };
+        let input_sum = kernels.download(&self.input_sum);
+        let activity = StackActivity { n_rows: self.n_rows, input_sum, modules: modules.collect() };
         (activity, self.sketch.iter().flat_map(|slot| kernels.download(slot)).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! What the backward pass measures beside gradients, against what it stands for.
 
 use krystal_lm::kernels::cpu::Cpu;
-use krystal_lm::{ActivityPlan, Gradients, Keep, LoraWeights, decoder_from};
+use krystal_lm::{ActivityPlan, Gradients, Keep, LoraWeights, TokenBatch, decoder_from};
 
 use crate::random_model::{Features, RandomModel};
 
@@ -100,6 +100,32 @@ fn sums_of_inputs_have_the_second_moment_of_the_inputs() {
         for (estimate, seen) in estimate.iter().zip(&seen.second_moment) {
             assert!((estimate - f64::from(*seen)).abs() < 0.1 * trace, "{}: {estimate} {seen} of {trace}", module.name);
         }
+    }
+}
+
+/// The first module reads normalised embeddings, which are known without a forward pass.
+#[test]
+fn the_sum_of_inputs_is_that_of_the_normalised_embeddings() {
+    // Small enough that no group is cut, which would read its prompt twice.
+    let model = Features { lengths: vec![(9, vec![5, 4]), (1, vec![2])], ..Features::default() }.build();
+    let (activity, _) = backward(&model, Some(ActivityPlan::default())).activity(&Cpu).unwrap();
+    let tensor = |name: &str| &model.tensors.iter().find(|tensor| tensor.name.ends_with(name)).unwrap().values;
+    let (embeddings, gain) = (tensor("embed_tokens.weight"), tensor("layers.0.input_layernorm.weight"));
+    let width = gain.len();
+    let eps = f64::from(model.decoder.config().rms_norm_eps);
+    let batches = model.groups().into_iter().map(|group| TokenBatch::new([&group]));
+    let tokens: Vec<u32> = batches.flat_map(|batch| batch.tokens).collect();
+    assert_eq!(activity.n_rows, tokens.len() as u64);
+    let mut expected = vec![0.0_f64; width];
+    for token in tokens {
+        let row = &embeddings[token as usize * width..][..width];
+        let mean_square = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / width as f64;
+        for ((sum, x), gain) in expected.iter_mut().zip(row).zip(gain) {
+            *sum += f64::from(*x) * f64::from(*gain) / (mean_square + eps).sqrt();
+        }
+    }
+    for (expected, seen) in expected.iter().zip(&activity.input_sum) {
+        assert!((expected - f64::from(*seen)).abs() < 1e-3 * (1.0 + expected.abs()), "{expected} {seen}");
     }
 }
 
