@@ -10,7 +10,7 @@ mod report;
 mod training_run;
 
 pub use gemm::{View, product};
-pub use host::{cpu_seconds, describe_host, peak_mib};
+pub use host::{cpu_seconds, describe_host, peak_mib, thread_cpu_seconds};
 pub use kernel_case::{Case, Routine, kernel_cases};
 pub use options::Options;
 pub use report::{Report, Table, median};

@@ -11,7 +11,7 @@ use krystal_benches::continual::tuning::{Choice, recorded, tune};
 use krystal_benches::continual::{
     Base, Job, Method, Metrics, Record, Settings, Stream, StreamKind, conflict, interval, mean, methods, run_all,
 };
-use krystal_benches::{Options, Report, Table};
+use krystal_benches::{Options, Report, Table, median};
 
 /// Streams whose mean is `acc.METHOD`: those with a joint ceiling above what a method without a cue can reach.
 const MAIN: [StreamKind; 3] = [StreamKind::Arith, StreamKind::Formal, StreamKind::Strings];
@@ -132,6 +132,7 @@ fn main() -> anyhow::Result<()> {
         tables(*kind, &methods, &results, options, &mut report)?;
     }
     summary(&methods, &results, options, &mut report)?;
+    step_overhead(&jobs, &records, &mut report)?;
     let seconds: f64 = records.iter().map(|record| record.total_s).sum();
     println!(
         "{} runs of {:.1} s on average, {threads} at a time.",
@@ -298,6 +299,24 @@ fn summary(
         table.row(method.name, [percent(&values), sequential, ema2, closed.map(|closed| format!("{closed:.2}"))]);
     }
     table.print(options);
+    Ok(())
+}
+
+/// What a step of `dynamic` costs beside one of `sequential`, both with the model's forward and backward pass: median over streams
+/// and seeds.
+fn step_overhead(jobs: &[Job], records: &[Record], report: &mut Report) -> anyhow::Result<()> {
+    let time = |name: &str, kind: StreamKind, seed: u64| {
+        let is_it = |job: &Job| job.method.name == name && job.kind == kind && job.seed == seed;
+        jobs.iter().zip(records).find(|(job, _)| is_it(job)).map(|(_, record)| record.learn_s)
+    };
+    let dynamic = jobs.iter().filter(|job| job.method.name == "dynamic" && MAIN.contains(&job.kind));
+    let ratio = |job: &Job| Some(time("dynamic", job.kind, job.seed)? / time("sequential", job.kind, job.seed)?);
+    let ratios: Vec<f64> = dynamic.filter_map(ratio).collect();
+    if !ratios.is_empty() {
+        let overhead = median(ratios) - 1.0;
+        report.keep("step_overhead", overhead)?;
+        println!("A step of `dynamic` takes {:.0} % more processor time than one of `sequential`.\n", 100.0 * overhead);
+    }
     Ok(())
 }
 

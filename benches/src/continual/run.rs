@@ -10,6 +10,7 @@ use super::learner::{Learner, Method, PhaseData, Protocol, Setup, all_examples};
 use super::settings::Settings;
 use super::stream::{Stream, StreamKind};
 use super::task::Example;
+use crate::thread_cpu_seconds;
 
 /// Examples kept for [`Learner::end_phase`].
 const KEPT: usize = 256;
@@ -55,7 +56,7 @@ pub struct Record {
     pub mean_loss: f64,
     /// What the learner noted.
     pub notes: Vec<(String, f64)>,
-    /// Seconds of wall time in [`Learner::learn`].
+    /// Seconds of processor time in [`Learner::learn`].
     pub learn_s: f64,
     /// Seconds of the whole run.
     pub total_s: f64,
@@ -115,15 +116,15 @@ pub fn run(base: &Base, job: &Job, settings: &Settings) -> anyhow::Result<Record
                 kept.splice(0..0, all_examples(&batches).cloned());
                 kept.truncate(KEPT);
             }
-            let before = std::time::Instant::now();
+            let before = thread_cpu_seconds();
             losses += learner.learn(base, &batches);
-            record.learn_s += before.elapsed().as_secs_f64();
+            record.learn_s += thread_cpu_seconds() - before;
             step += 1;
         }
         if job.method.boundaries {
-            let before = std::time::Instant::now();
+            let before = thread_cpu_seconds();
             learner.end_phase(base, &PhaseData { index, examples: &kept });
-            record.learn_s += before.elapsed().as_secs_f64();
+            record.learn_s += thread_cpu_seconds() - before;
         }
         let everything = vec![true; stream.tests.len()];
         let all = measure(base, learner.as_ref(), &stream, &everything);
