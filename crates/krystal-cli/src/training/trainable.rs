@@ -98,6 +98,10 @@ impl TrainableOptions {
     /// What the flags ask for.
     pub(crate) fn trained(&self) -> anyhow::Result<Trained<'_>> {
         let path = self.adapter.as_deref();
+        // Before minutes of work, not after them.
+        if let Some(path) = path.filter(|path| *path != Path::new(DYNAMIC) && !path.is_dir()) {
+            anyhow::bail!("{}: expected an adapter's folder or `{DYNAMIC}`, there is no such folder", path.display());
+        }
         let is_dynamic = path.is_some_and(|path| path == Path::new(DYNAMIC) || path.join(HIERARCHY_FILE).is_file());
         let trained = match (self.train, path) {
             (What::All, _) if is_dynamic => {

@@ -97,7 +97,7 @@ fn three_agents_learn_and_the_run_can_be_reproduced_and_continued() {
 fn runs_that_cannot_start() {
     let tiny = TinyModel::new();
     let no = |more: &[&str]| train(&tiny, "no", more);
-    no(&["--adapter", &tiny.path("nowhere")]).fails(1, &["nowhere", "adapter's folder"]);
+    no(&["--adapter", &tiny.path("nowhere")]).fails(1, &["nowhere", "expected an adapter's folder or `dynamic`"]);
     no(&["--adapter", "dynamic", "--agents", "0"]).fails(2, &["--agents must be at least 1"]);
     no(&["--agents", "2"]).fails(2, &["--agents", "--adapter dynamic"]);
     no(&["--adapter", &tiny.adapter(), "--agents", "2"]).fails(2, &["--agents", "--adapter dynamic"]);
