@@ -468,10 +468,13 @@ impl LoraLayer for DynamicLoraLayer {
             was_updated |= module.mean_activity > 0.0;
             screened += (0..factors.rank).map(|j| module.screened_in(j, factors.d_in + factors.d_out)).sum::<u64>();
         }
+        let has_phases = self.config.mechanisms.screening;
         LayerMeasurement {
+            // Without phases there is neither a share that has one nor a band for it.
             entropy_ratio: movement_entropy(self.movement(), &self.config)
+                .filter(|_| has_phases)
                 .map(|entropy| entropy / optimal_entropy(&self.config)),
-            screening_rate: was_updated.then(|| screened as f64 / self.num_parameters().max(1) as f64),
+            screening_rate: (was_updated && has_phases).then(|| screened as f64 / self.num_parameters().max(1) as f64),
             screening_threshold: self.budget.threshold,
             interaction_density: self.inertia.density(&self.config),
         }

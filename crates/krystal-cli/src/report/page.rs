@@ -120,7 +120,9 @@ fn dynamics(log: &RunLog) -> String {
     if let Some(map) = heat_map(Quantity::TimeConstant, &rows, &axis) {
         card(
             "Time constants",
-            &format!("Ticks after which a free channel has lost all but 1/e without use.{agents}"),
+            &format!(
+                "Pace: ticks after which a free channel that is not used has lost all but 1/e, where decay is on.{agents}"
+            ),
             &map,
         );
     }
