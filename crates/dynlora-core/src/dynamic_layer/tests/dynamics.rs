@@ -174,7 +174,7 @@ impl Noisy {
             values.iter_mut().zip(&self.scales).for_each(|(value, scale)| *value *= 1e-3 * scale);
             self.layer.update(&whole(&values), &at(self.tick, 1e-2));
             self.layer.advance(self.tick);
-            rate = self.layer.measure().screening_rate.unwrap();
+            rate = self.layer.measure().screening_rate.unwrap_or(0.0);
         }
         rate
     }
