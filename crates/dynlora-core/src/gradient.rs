@@ -69,6 +69,16 @@ impl StackGradient {
         self.levels.iter().map(square).sum()
     }
 
+    /// The norm of several agents' gradients: the root of the mean over them of the squared norm; 0 for none.
+    pub fn mean_norm<'g>(gradients: impl IntoIterator<Item = &'g Self>) -> f64 {
+        let (mut squares, mut n) = (0.0, 0.0);
+        for gradient in gradients {
+            squares += gradient.squared_norm();
+            n += 1.0;
+        }
+        if n > 0.0 { (squares / n).sqrt() } else { 0.0 }
+    }
+
     /// Whether every number is finite.
     pub fn is_finite(&self) -> bool {
         let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
@@ -140,5 +150,10 @@ mod tests {
     fn the_norm_is_that_of_the_layers_in_double_precision() {
         assert_eq!(gradient(1, 3.0).squared_norm(), 9.0 * 7.0);
         assert!(gradient(1, 1e30).squared_norm().is_finite());
+        assert_eq!(
+            StackGradient::mean_norm([&gradient(1, 3.0), &gradient(1, 1.0)]),
+            (7.0 * (9.0_f64 + 1.0) / 2.0).sqrt()
+        );
+        assert_eq!(StackGradient::mean_norm([]), 0.0);
     }
 }

@@ -87,7 +87,7 @@ impl LoraHierarchy {
         self.tick += 1;
         let tick = self.tick;
         let batches = self.collect();
-        let gradient_norm = mean_norm(&batches);
+        let gradient_norm = StackGradient::mean_norm(batches.values().map(|batch| &batch.gradient));
         let regime = match batches.is_empty() {
             true => None,
             false => self.regime.observe(gradient_norm, &mean_inputs(&batches)),
@@ -402,12 +402,6 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
         n += 1.0;
     });
     if n > 0.0 { sum / n } else { 1.0 }
-}
-
-/// Root of the mean over agents of the squared norm of all layers' gradients.
-fn mean_norm(batches: &BTreeMap<AgentId, AgentBatch>) -> f64 {
-    let squares: f64 = batches.values().map(|batch| batch.gradient.squared_norm()).sum();
-    (squares / batches.len().max(1) as f64).sqrt()
 }
 
 /// Sum over rows of `h^2` of a channel of a level; `None` where its module was not measured.

@@ -155,13 +155,6 @@ impl DynamicPolicy {
     pub fn saved(&self) -> Result<SavedHierarchy, LmError> {
         self.hierarchy.saved(self.base.clone()).map_err(LmError::Hierarchy)
     }
-
-    /// Norm of the accumulated gradients: the root of the mean over agents of the squared norm, as [`LoraHierarchy::tick`]
-    /// reports it.
-    fn gradient_norm(&self) -> f64 {
-        let squares: f64 = self.gradients.values().map(StackGradient::squared_norm).sum();
-        (squares / self.gradients.len().max(1) as f64).sqrt()
-    }
 }
 
 impl Policy for DynamicPolicy {
@@ -255,7 +248,7 @@ impl Policy for DynamicPolicy {
         if n_agents > 1.0 {
             self.gradients.values_mut().for_each(|gradient| gradient.scale(n_agents));
         }
-        let grad_norm = self.gradient_norm();
+        let grad_norm = StackGradient::mean_norm(self.gradients.values());
         // A norm that is no number clips nothing: the hierarchy refuses such a gradient.
         if max_grad_norm > 0.0 && grad_norm.is_finite() && grad_norm > max_grad_norm {
             let factor = (max_grad_norm / (grad_norm + 1e-6)) as f32;
