@@ -7,17 +7,26 @@ use std::path::{Path, PathBuf};
 use xtask::graph::{Package, closure, packages};
 
 /// What each crate may depend on, of ours. A crate that is not here may not exist.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("krystal-math", &[]),
     ("krystal-checkpoint", &[]),
     ("dynlora-core", &["krystal-math", "krystal-checkpoint"]),
     ("dynlora-resonance", &["krystal-math", "krystal-checkpoint", "dynlora-core"]),
     ("krystal-lm", &["krystal-math", "krystal-checkpoint", "dynlora-core"]),
     ("krystal-verify", &["krystal-math"]),
+    ("sphere-hierarchy", &["krystal-math"]),
     // krystal-lm and krystal-verify behind the features `lm` and `verify`: the adapters between siblings live above them.
     (
         "grpo-trainer",
-        &["krystal-math", "krystal-checkpoint", "dynlora-core", "dynlora-resonance", "krystal-lm", "krystal-verify"],
+        &[
+            "krystal-math",
+            "krystal-checkpoint",
+            "dynlora-core",
+            "dynlora-resonance",
+            "krystal-lm",
+            "krystal-verify",
+            "sphere-hierarchy",
+        ],
     ),
     (
         "krystal",
@@ -28,6 +37,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "dynlora-resonance",
             "krystal-lm",
             "krystal-verify",
+            "sphere-hierarchy",
             "grpo-trainer",
         ],
     ),
@@ -40,6 +50,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "dynlora-resonance",
             "krystal-lm",
             "krystal-verify",
+            "sphere-hierarchy",
             "grpo-trainer",
             "krystal",
         ],
@@ -53,6 +64,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "dynlora-resonance",
             "krystal-lm",
             "krystal-verify",
+            "sphere-hierarchy",
             "grpo-trainer",
             "krystal",
         ],
