@@ -1,0 +1,42 @@
+//! What a leaf's gradient is made of.
+
+use half::bf16;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::bf16 {}
+}
+
+/// A number of a leaf's gradient: `f32`, or [`bf16`] at half the bytes. Sums are `f32` either way. Sealed.
+pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+    /// The same number, exactly.
+    fn to_f32(self) -> f32;
+
+    /// The same memory as `f32`, where it is.
+    #[doc(hidden)]
+    fn as_f32_mut(values: &mut [Self]) -> Option<&mut [f32]>;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    fn as_f32_mut(values: &mut [Self]) -> Option<&mut [f32]> {
+        Some(values)
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        // Not `bf16::to_f32`, which quiets signalling NaNs and so does not vectorise: non-finite values are refused anyway.
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    fn as_f32_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+}
