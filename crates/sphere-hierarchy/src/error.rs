@@ -28,6 +28,20 @@ pub enum Error {
         /// As many as there are.
         found: usize,
     },
+    /// A rank that the group does not have.
+    #[error("there is no rank {rank} in a group of {size}")]
+    NoSuchRank {
+        /// Rank asked for.
+        rank: usize,
+        /// Ranks in all.
+        size: usize,
+    },
+    /// MPI could not be started.
+    #[error("MPI could not be started: {reason}")]
+    Mpi {
+        /// Why.
+        reason: &'static str,
+    },
     /// The engine between the ranks failed.
     #[error("rank {rank} of {size} could not {what}: {reason}")]
     Collective {

@@ -1,19 +1,11 @@
 //! One rank.
 
-use super::Collective;
-use crate::error::{Error, Result};
+use super::{Collective, check_exchange, check_gather, check_length, check_pair, check_rank};
+use crate::error::Result;
 
 /// The only rank of its group: what it sends comes back to it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Local;
-
-fn copy(what: &'static str, send: &[f32], recv: &mut [f32]) -> Result<()> {
-    if send.len() != recv.len() {
-        return Err(Error::Counts { what, expected: recv.len(), found: send.len() });
-    }
-    recv.copy_from_slice(send);
-    Ok(())
-}
 
 impl Collective for Local {
     fn rank(&self) -> usize {
@@ -24,27 +16,54 @@ impl Collective for Local {
         1
     }
 
-    fn exchange_segments(&self, send: &[f32], _: &[usize], recv: &mut [f32], _: &[usize]) -> Result<()> {
-        copy("segments", send, recv)
+    fn exchange_segments(
+        &self,
+        send: &[f32],
+        send_counts: &[usize],
+        recv: &mut [f32],
+        recv_counts: &[usize],
+    ) -> Result<()> {
+        check_exchange(self, (send, send_counts), (recv, recv_counts))?;
+        recv.copy_from_slice(send);
+        Ok(())
     }
 
-    fn gather_segments(&self, mine: &[f32], all: &mut [f32], _: &[usize]) -> Result<()> {
-        copy("gathered values", mine, all)
+    fn gather_segments(&self, mine: &[f32], all: &mut [f32], counts: &[usize]) -> Result<()> {
+        check_gather(self, mine, all, counts)?;
+        all.copy_from_slice(mine);
+        Ok(())
     }
 
-    fn send_receive(&self, _: usize, send: &[f32], _: usize, recv: &mut [f32]) -> Result<()> {
-        copy("values", send, recv)
+    fn send_receive(&self, to: usize, send: &[f32], from: usize, recv: &mut [f32]) -> Result<()> {
+        check_pair(self, to, send, from, recv)?;
+        recv.copy_from_slice(send);
+        Ok(())
+    }
+
+    fn exchange_bytes(&self, parts: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+        check_length("parts, one for each rank", self.size(), parts.len())?;
+        Ok(parts.to_vec())
     }
 
     fn gather_bytes(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
         Ok(vec![mine.to_vec()])
     }
 
-    fn broadcast(&self, _: usize, _: &mut Vec<u8>) -> Result<()> {
-        Ok(())
+    fn broadcast(&self, root: usize, _: &mut Vec<u8>) -> Result<()> {
+        check_rank(self, root)
     }
 
     fn barrier(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_the_contract() {
+        crate::collective::conformance::check(&Local).unwrap();
     }
 }

@@ -1,0 +1,124 @@
+//! The engine on the system's MPI: this program starts itself again as the ranks of several jobs.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use sphere_hierarchy::Error;
+use sphere_hierarchy::collective::{Collective, Mpi, conformance};
+
+/// What every rank of a job does.
+type Task = fn(&mut Mpi) -> Result<(), String>;
+
+/// What must succeed on any number of ranks.
+const TASKS: [(&str, Task); 2] = [("conformance", conformance), ("conformance_in_parts", conformance_in_parts)];
+
+/// How many ranks the jobs have.
+const SIZES: [usize; 4] = [1, 2, 4, 7];
+
+/// The job whose rank 0 leaves while the others wait for it.
+const DESERTION: &str = "desertion";
+
+fn conformance(mpi: &mut Mpi) -> Result<(), String> {
+    conformance::check(mpi)
+}
+
+/// Messages that MPI cannot count go in parts; so do shorter ones here.
+fn conformance_in_parts(mpi: &mut Mpi) -> Result<(), String> {
+    mpi.set_largest_message(1_000);
+    conformance::check(mpi)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--task", task] => rank(task),
+        // How nextest asks for the names of tests.
+        ["--list", .., "--ignored"] => ExitCode::SUCCESS,
+        ["--list", ..] => {
+            println!("jobs: test");
+            ExitCode::SUCCESS
+        }
+        _ => jobs(),
+    }
+}
+
+/// One rank of a job.
+fn rank(task: &str) -> ExitCode {
+    let mut mpi = match Mpi::start() {
+        Ok(mpi) => mpi,
+        Err(error) => return failed(&error.to_string()),
+    };
+    if !matches!(Mpi::start(), Err(Error::Mpi { .. })) {
+        return failed("MPI was started twice");
+    }
+    let result = match TASKS.iter().find(|(name, _)| *name == task) {
+        Some((_, work)) => work(&mut mpi),
+        None if task == DESERTION && mpi.rank() == 0 => return ExitCode::SUCCESS,
+        None if task == DESERTION => Err(format!("the barrier ended with {:?}", mpi.barrier())),
+        None => Err("there is no such task".to_owned()),
+    };
+    match result {
+        Ok(()) => {
+            mpi.finish();
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&format!("{task} on rank {} of {}: {error}", mpi.rank(), mpi.size())),
+    }
+}
+
+fn failed(what: &str) -> ExitCode {
+    eprintln!("error: {what}");
+    ExitCode::FAILURE
+}
+
+/// All jobs, one after another.
+fn jobs() -> ExitCode {
+    if Command::new("mpirun").arg("--version").output().is_err() {
+        println!("skipped: tests of MPI: mpirun is not here");
+        return ExitCode::SUCCESS;
+    }
+    for (task, _) in TASKS {
+        for size in SIZES {
+            let started = Instant::now();
+            let (succeeded, output) = job(task, size);
+            println!(
+                "test {task} on {size} ranks ... {} ({:.1?})",
+                if succeeded { "ok" } else { "FAILED" },
+                started.elapsed()
+            );
+            if !succeeded {
+                return failed(&output);
+            }
+        }
+    }
+    let started = Instant::now();
+    let (succeeded, output) = job(DESERTION, 3);
+    if succeeded || started.elapsed() > Duration::from_secs(60) {
+        return failed(&format!("a job that a rank left should end and fail: {output}"));
+    }
+    println!("test a rank that leaves ends the job ... ok ({:.1?})", started.elapsed());
+    println!("test result: ok. {} passed; 0 failed", TASKS.len() * SIZES.len() + 1);
+    ExitCode::SUCCESS
+}
+
+/// Runs `task` on `size` ranks of this machine; whether it succeeded and what was said.
+fn job(task: &str, size: usize) -> (bool, String) {
+    let program = std::env::current_exe().expect("the path of this program");
+    let output = Command::new("mpirun")
+        .args(["-n", &size.to_string()])
+        .arg(program)
+        .args(["--task", task])
+        // Containers are often root, and have fewer cores than there are ranks; Open MPI 4 and 5 must be told that we know.
+        .envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])
+        .envs([("PRTE_ALLOW_RUN_AS_ROOT", "1"), ("PRTE_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])
+        .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
+        .env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
+        // Ranks without a core of their own must not spin while they wait.
+        .env("OMPI_MCA_mpi_yield_when_idle", "1")
+        // A job that hangs is a failure, not a test that never ends.
+        .env("MPIEXEC_TIMEOUT", "300")
+        .output()
+        .expect("mpirun, which was here a moment ago");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
