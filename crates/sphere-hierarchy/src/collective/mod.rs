@@ -2,11 +2,13 @@
 
 pub mod conformance;
 
+mod doubling;
 mod in_process;
 mod local;
 #[cfg(feature = "mpi")]
 mod mpi;
 
+pub use doubling::{SMALL_BYTES, gather, gather_by_doubling};
 pub use in_process::InProcess;
 pub use local::Local;
 #[cfg(feature = "mpi")]
