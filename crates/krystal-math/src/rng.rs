@@ -38,6 +38,8 @@ pub enum Purpose {
     Sketch = 10,
     /// Initial values of the layers of a dynamic adapter.
     DynamicAdapter = 11,
+    /// The order in which work is handed out, shuffled to see that nothing depends on it.
+    Schedule = 12,
 }
 
 /// The generator of one stream.

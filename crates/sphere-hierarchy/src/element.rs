@@ -13,9 +13,9 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// The same number, exactly.
     fn to_f32(self) -> f32;
 
-    /// The same memory as `f32`, where it is.
+    /// The same memory as this type, where that is what it is.
     #[doc(hidden)]
-    fn as_f32_mut(values: &mut [Self]) -> Option<&mut [f32]>;
+    fn within(sum: &mut [f32]) -> Option<&mut [Self]>;
 }
 
 impl Element for f32 {
@@ -24,8 +24,8 @@ impl Element for f32 {
         self
     }
 
-    fn as_f32_mut(values: &mut [Self]) -> Option<&mut [f32]> {
-        Some(values)
+    fn within(sum: &mut [f32]) -> Option<&mut [Self]> {
+        Some(sum)
     }
 }
 
@@ -36,7 +36,7 @@ impl Element for bf16 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
-    fn as_f32_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+    fn within(_: &mut [f32]) -> Option<&mut [Self]> {
         None
     }
 }

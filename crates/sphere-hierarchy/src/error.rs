@@ -18,6 +18,37 @@ pub enum Error {
     /// No thread to compute with.
     #[error("at least one thread is needed, got 0")]
     NoThreads,
+    /// A stream of several buckets cannot take back what it has handed over.
+    #[error(
+        "a gradient that is handed over in {buckets} buckets cannot be dropped when one of them fails: set `on_failure` to `fail`, or use one bucket"
+    )]
+    DropWhileStreaming {
+        /// Buckets of the worker.
+        buckets: usize,
+    },
+    /// Every micro-batch failed.
+    #[error("all {n_batches} micro-batches of the step failed, so there is nothing to add")]
+    NothingLeft {
+        /// Micro-batches of the step.
+        n_batches: usize,
+    },
+    /// A step ended because of another rank, whose own message says why.
+    #[error("the step failed on rank {rank}, at micro-batch {batch}")]
+    OtherRank {
+        /// The rank that failed.
+        rank: usize,
+        /// Its micro-batch.
+        batch: usize,
+    },
+    /// Threads could not be started.
+    #[error("{threads} threads cannot be started")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// The reason.
+        #[source]
+        source: rayon::ThreadPoolBuildError,
+    },
     /// Buffers whose lengths disagree.
     #[error("expected {expected} {what}, got {found}")]
     Counts {
@@ -53,6 +84,64 @@ pub enum Error {
         what: &'static str,
         /// The engine's words.
         reason: String,
+    },
+}
+
+/// Why a try at a micro-batch failed. `E` is the worker's error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeafFailure<E> {
+    /// The worker panicked.
+    #[error("the worker panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+    /// The worker returned an error.
+    #[error("the worker refused it")]
+    Refused {
+        /// Its error.
+        source: E,
+    },
+    /// The gradient is infinite or not a number.
+    #[error("the gradient of parameter {parameter} is not finite")]
+    NonFinite {
+        /// The first such parameter.
+        parameter: usize,
+    },
+    /// It took too long.
+    #[error("it took {elapsed:?}, more than the limit of {limit:?}")]
+    Overdue {
+        /// Time of the try.
+        elapsed: std::time::Duration,
+        /// Longest time allowed.
+        limit: std::time::Duration,
+    },
+    /// A streaming worker left a bucket out.
+    #[error("bucket {bucket} was not filled")]
+    BucketMissing {
+        /// The first that is missing.
+        bucket: usize,
+    },
+}
+
+/// Why a step has no gradient. `E` is the worker's error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError<E: std::error::Error + 'static> {
+    /// The settings, the other ranks, or what was passed in.
+    #[error(transparent)]
+    Hierarchy(#[from] Error),
+    /// A micro-batch failed as often as it may.
+    #[error("micro-batch {batch} failed {tries} times")]
+    Leaf {
+        /// Its number in the step.
+        batch: usize,
+        /// Tries.
+        tries: u32,
+        /// Why the last one failed.
+        #[source]
+        failure: LeafFailure<E>,
     },
 }
 

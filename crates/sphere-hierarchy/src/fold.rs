@@ -23,6 +23,12 @@ impl Piece {
     pub(crate) fn node(level: u32, index: usize) -> Self {
         Self { level, first: index, count: 1 }
     }
+
+    /// The leaves below, of a tree of `n_leaves`.
+    pub(crate) fn leaves(&self, n_leaves: usize) -> std::ops::Range<usize> {
+        let first_of = |node: usize| node.saturating_mul(width(self.level)).min(n_leaves);
+        first_of(self.first)..first_of(self.first + self.count)
+    }
 }
 
 /// What to do. Accumulator `level` holds the children so far of a node of that level; `start` says that it is to be set rather

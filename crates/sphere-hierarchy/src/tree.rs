@@ -51,6 +51,32 @@ pub fn height(n_leaves: usize) -> u32 {
     }
 }
 
+/// The depth at which a step should take the least time on `threads` threads, micro-batches of `seconds` each: small spheres even out
+/// best (at the end a thread waits for half a sphere on average), but handing one out costs about a microsecond.
+///
+/// # Errors
+/// [`Error::NoBatches`] and [`Error::NoThreads`] for 0.
+pub fn choose_depth(n_batches: usize, threads: usize, seconds: f64) -> Result<u32> {
+    if n_batches == 0 {
+        return Err(Error::NoBatches);
+    }
+    if threads == 0 {
+        return Err(Error::NoThreads);
+    }
+    let height = height(n_batches);
+    let predicted = |depth: u32| {
+        let batches = width(height - depth).min(n_batches);
+        let spheres = n_batches.div_ceil(batches);
+        let sphere_seconds = batches as f64 * seconds.max(0.0);
+        let waiting = if threads > 1 { sphere_seconds / 2.0 } else { 0.0 };
+        spheres.div_ceil(threads) as f64 * (sphere_seconds + HAND_OUT_SECONDS) + waiting
+    };
+    Ok((0..=height).rev().min_by(|a, b| predicted(*a).total_cmp(&predicted(*b))).unwrap_or(height))
+}
+
+/// What handing a sphere to a thread and its sum back costs, order of magnitude (docs/benchmarks/sphere.md).
+const HAND_OUT_SECONDS: f64 = 1e-6;
+
 /// Leaves of a full node of this level, `usize::MAX` where there are more than that.
 pub(crate) fn width(level: u32) -> usize {
     ARITY.saturating_pow(level)
@@ -96,6 +122,16 @@ mod tests {
         {
             assert_eq!(height(leaves), expected, "{leaves}");
         }
+    }
+
+    #[test]
+    fn a_sphere_a_batch_unless_batches_are_short() {
+        assert_eq!(choose_depth(1_728, 2, 1e-3).unwrap(), 3);
+        assert_eq!(choose_depth(1_728, 2, 0.0).unwrap(), 0);
+        assert_eq!(choose_depth(1_728, 8, 1e-7).unwrap(), 1);
+        assert_eq!(choose_depth(1_728, 1, 1.0).unwrap(), 0);
+        assert_eq!(choose_depth(500, 2, f64::NAN).unwrap(), choose_depth(500, 2, 0.0).unwrap());
+        assert!(choose_depth(0, 2, 1.0).is_err() && choose_depth(5, 0, 1.0).is_err());
     }
 
     #[test]

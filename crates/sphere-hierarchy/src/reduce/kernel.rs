@@ -99,10 +99,15 @@ pub(crate) fn add_compensated<E: Element>(
 }
 
 /// Adds one compensated sum to another.
-pub(crate) fn merge_compensated(sum: &mut [f32], error: &mut [f32], other: &[f32], other_error: &[f32]) {
+pub(crate) fn merge_compensated(
+    sum: &mut [f32],
+    error: &mut [f32],
+    other: impl Iterator<Item = f32>,
+    other_error: &[f32],
+) {
     for (((sum, error), x), x_error) in sum.iter_mut().zip(error).zip(other).zip(other_error) {
         let lost;
-        (*sum, lost) = two_sum(*sum, *x);
+        (*sum, lost) = two_sum(*sum, x);
         *error += lost + x_error;
     }
 }
@@ -202,7 +207,7 @@ mod tests {
         add_compensated(&mut sum, &mut error, true, &unit);
         assert_eq!(sum[0] + error[0], 1.0 + 1.2e-7);
         let (other, other_error) = (sum, error);
-        merge_compensated(&mut sum, &mut error, &other, &other_error);
+        merge_compensated(&mut sum, &mut error, other.into_iter(), &other_error);
         assert_eq!(f64::from(sum[0]) + f64::from(error[0]), 2.0 * (f64::from(other[0]) + f64::from(other_error[0])));
     }
 

@@ -5,5 +5,5 @@ mod tile;
 
 pub mod exact;
 
-pub(crate) use tile::fold_tiles;
 pub use tile::{Accumulation, reduce, reduce_on_threads};
+pub(crate) use tile::{PieceErrors, fold_tiles};

@@ -50,8 +50,16 @@ fn program(n_leaves: usize, pieces: &[Piece]) -> (Vec<Step>, u32) {
             unreachable!("a pass from the first to the last leaf leaves nothing over")
         }
     };
+    let mut next = 0;
     for (source, piece) in pieces.iter().enumerate() {
+        for dropped in next..piece.leaves(n_leaves).start {
+            fold.push(Piece::leaf(dropped), false, |op| record(op, source));
+        }
+        next = piece.leaves(n_leaves).end;
         fold.push(*piece, true, |op| record(op, source));
+    }
+    for dropped in next..n_leaves {
+        fold.push(Piece::leaf(dropped), false, |op| record(op, pieces.len()));
     }
     fold.finish(n_leaves, |op| record(op, pieces.len()));
     (steps, fold.root())
@@ -64,6 +72,10 @@ struct Scratch {
     errors: Vec<Vec<f32>>,
 }
 
+/// What rounding has lost in the sum of each piece; empty where the pieces are leaves or nothing is kept of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PieceErrors<'a>(pub(crate) &'a [&'a [f32]]);
+
 /// Sums pieces of a tree of `n_leaves`, given in order and covering every leaf that is present, into `out`; sums of squares of
 /// the result's blocks of [`NORM_BLOCK`] go to `norms`.
 ///
@@ -72,6 +84,7 @@ pub(crate) fn fold_tiles<E: Element>(
     n_leaves: usize,
     pieces: &[Piece],
     sources: &[Weighted<'_, E>],
+    piece_errors: PieceErrors<'_>,
     accumulation: Accumulation,
     out: &mut [f32],
     norms: &mut [f64],
@@ -108,20 +121,30 @@ pub(crate) fn fold_tiles<E: Element>(
                             sum.copy_from_slice(child);
                             error.copy_from_slice(child_error);
                         } else {
-                            merge_compensated(sum, error, child, child_error);
+                            merge_compensated(sum, error, child.iter().copied(), child_error);
                         }
                     }
                 }
             } else if let Step::Add { start, sources: which, .. } = step {
                 now.clear();
-                let cut = |s: &Weighted<'_, E>| s.values.len();
-                debug_assert!(sources.iter().all(|s| cut(s) >= at.end));
                 now.extend(
                     sources[which.clone()].iter().map(|s| Weighted { values: &s.values[at.clone()], weight: s.weight }),
                 );
                 match error {
                     None => add(sum, *start, &now),
-                    Some(error) => add_compensated(sum, error, *start, &now),
+                    Some(error) if piece_errors.0.is_empty() => add_compensated(sum, error, *start, &now),
+                    Some(error) => {
+                        for (n, which) in which.clone().enumerate() {
+                            let piece_error = &piece_errors.0[which][at.clone()];
+                            let piece = now[n].values.iter().map(|x| x.to_f32());
+                            if *start && n == 0 {
+                                sum.iter_mut().zip(piece).for_each(|(sum, x)| *sum = x);
+                                error.copy_from_slice(piece_error);
+                            } else {
+                                merge_compensated(sum, error, piece, piece_error);
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -158,7 +181,7 @@ pub fn reduce<E: Element>(
 ) -> Result<f64> {
     let (pieces, sources) = leaves(sources, weights, out.len())?;
     let mut norms = vec![0.0; out.len().div_ceil(NORM_BLOCK)];
-    fold_tiles(sources.len(), &pieces, &sources, accumulation, out, &mut norms);
+    fold_tiles(sources.len(), &pieces, &sources, PieceErrors(&[]), accumulation, out, &mut norms);
     Ok(norms.iter().sum::<f64>().sqrt())
 }
 
@@ -182,7 +205,7 @@ pub fn reduce_on_threads<E: Element>(
             let at = index * segment..index * segment + out.len();
             let own: Vec<_> =
                 sources.iter().map(|s| Weighted { values: &s.values[at.clone()], weight: s.weight }).collect();
-            fold_tiles(own.len(), &pieces, &own, accumulation, out, norms);
+            fold_tiles(own.len(), &pieces, &own, PieceErrors(&[]), accumulation, out, norms);
         },
     );
     Ok(norms.iter().sum::<f64>().sqrt())
