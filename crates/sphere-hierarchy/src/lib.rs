@@ -22,5 +22,5 @@ pub use hierarchy::{Reduction, SphereHierarchy};
 pub use reduce::exact::{self, ExactSum, SumError};
 pub use reduce::{Accumulation, reduce, reduce_on_threads};
 pub use statistics::{LevelStatistics, SphereStatistics, Statistics};
-pub use tree::{ARITY, choose_depth, count_at_depth, height, leaves_at_depth, optimal_depth, share};
+pub use tree::{ARITY, choose_depth, count_at_depth, height, leaves_at_depth, optimal_depth, peak_buffers, share};
 pub use worker::{Attempt, BucketSink, Clock, GradientWorker, StreamingWorker};

@@ -82,6 +82,19 @@ pub(crate) fn width(level: u32) -> usize {
     ARITY.saturating_pow(level)
 }
 
+/// Gradients that exist at most while `n_batches` are added on `threads` threads, the result included: `T (h + 1)` with the height
+/// `h` of the tree, `T` at most as many as there are batches. That is the worst case of one batch that is slower than many others; and
+/// 1, the result, for a single batch.
+///
+/// | batches | threads | this | a gradient for each sphere |
+/// |---|---|---|---|
+/// | 1,728 | 2 | 8 | 1,885 |
+/// | 144 | 2 | 6 | 157 |
+/// | 12 | 12 | 24 | 13: more, not less |
+pub fn peak_buffers(n_batches: usize, threads: usize) -> usize {
+    threads.min(n_batches) * (height(n_batches) as usize + 1)
+}
+
 /// The part of `n_leaves` that rank `rank` of `size` computes: contiguous, in order of rank, and as even as can be.
 pub fn share(n_leaves: usize, rank: usize, size: usize) -> Range<usize> {
     let bound = |rank: usize| (n_leaves as u128 * rank as u128 / size.max(1) as u128) as usize;

@@ -1,6 +1,7 @@
 //! Adding up what tasks finish, bucket by bucket.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
@@ -69,6 +70,40 @@ pub(crate) enum Finished<E> {
     Absent,
 }
 
+/// Memory for gradients of micro-batches, of any bucket.
+#[derive(Debug)]
+pub(crate) struct LeafPool<E> {
+    /// The longest bucket.
+    longest: usize,
+    free: ArrayQueue<Vec<E>>,
+    n_allocated: AtomicUsize,
+}
+
+impl<E: Element> LeafPool<E> {
+    pub(crate) fn new(longest: usize, most: usize) -> Self {
+        Self { longest, free: ArrayQueue::new(most), n_allocated: AtomicUsize::new(0) }
+    }
+
+    /// Memory for `len` numbers; holds rubbish.
+    fn take(&self, len: usize) -> Vec<E> {
+        let mut leaf = self.free.pop().unwrap_or_else(|| {
+            self.n_allocated.fetch_add(1, Ordering::Relaxed);
+            Vec::with_capacity(self.longest)
+        });
+        leaf.resize(len, E::default());
+        leaf
+    }
+
+    fn put_back(&self, leaf: Vec<E>) {
+        // A full queue cannot be: the window bounds what exists.
+        let _ = self.free.push(leaf);
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.n_allocated.load(Ordering::Relaxed) * self.longest * size_of::<E>()
+    }
+}
+
 /// One bucket: its memory, what waits to be added, and the sum so far.
 #[derive(Debug)]
 pub(crate) struct Lane<'e, E> {
@@ -77,12 +112,12 @@ pub(crate) struct Lane<'e, E> {
     /// Empty while someone is adding.
     spine: ArrayQueue<Box<Spine<'e, E>>>,
     finished: ArrayQueue<(usize, Finished<E>)>,
-    leaves: ArrayQueue<Vec<E>>,
+    leaves: Arc<LeafPool<E>>,
     partials: ArrayQueue<Partial>,
     /// Blocks added.
     pub(crate) added: AtomicUsize,
-    /// Numbers that have been allocated: of leaves, of sums.
-    allocated: [AtomicUsize; 2],
+    /// Numbers of sums that have been allocated.
+    allocated: AtomicUsize,
 }
 
 /// The sum so far.
@@ -114,7 +149,7 @@ pub(crate) struct LaneShape {
 }
 
 impl<'e, E: Element> Lane<'e, E> {
-    pub(crate) fn new(shape: LaneShape, root: &'e mut [f32]) -> Self {
+    pub(crate) fn new(shape: LaneShape, leaves: Arc<LeafPool<E>>, root: &'e mut [f32]) -> Self {
         let LaneShape { fold, first_block, block_level, window, accumulation } = shape;
         let (len, height) = (root.len(), fold.root() as usize);
         let compensated = accumulation == Accumulation::Compensated;
@@ -123,7 +158,7 @@ impl<'e, E: Element> Lane<'e, E> {
             accumulation,
             spine: ArrayQueue::new(1),
             finished: ArrayQueue::new(window),
-            leaves: ArrayQueue::new(window),
+            leaves,
             partials: ArrayQueue::new(window + 2 * height),
             added: AtomicUsize::new(first_block),
             allocated: Default::default(),
@@ -144,22 +179,18 @@ impl<'e, E: Element> Lane<'e, E> {
 
     /// Memory for a leaf; holds rubbish.
     pub(crate) fn leaf(&self) -> Vec<E> {
-        self.leaves.pop().unwrap_or_else(|| {
-            self.allocated[0].fetch_add(self.len, Ordering::Relaxed);
-            vec![E::default(); self.len]
-        })
+        self.leaves.take(self.len)
     }
 
     pub(crate) fn reuse_leaf(&self, leaf: Vec<E>) {
-        // A full queue cannot be: no more leaves exist than the window has places.
-        let _ = self.leaves.push(leaf);
+        self.leaves.put_back(leaf);
     }
 
     /// Memory for a sum; holds rubbish.
     pub(crate) fn partial(&self) -> Partial {
         self.partials.pop().unwrap_or_else(|| {
             let partial = Partial::new(self.len, self.accumulation);
-            self.allocated[1].fetch_add(partial.sum.len() + partial.error.len(), Ordering::Relaxed);
+            self.allocated.fetch_add(partial.sum.len() + partial.error.len(), Ordering::Relaxed);
             partial
         })
     }
@@ -168,10 +199,9 @@ impl<'e, E: Element> Lane<'e, E> {
         let _ = self.partials.push(partial);
     }
 
-    /// Bytes of leaves and sums that were allocated here; the result is not among them.
+    /// Bytes of sums that were allocated here; the result is not among them.
     pub(crate) fn allocated_bytes(&self) -> usize {
-        let [leaves, sums] = [0, 1].map(|i| self.allocated[i].load(Ordering::Relaxed));
-        leaves * size_of::<E>() + sums * size_of::<f32>()
+        self.allocated.load(Ordering::Relaxed) * size_of::<f32>()
     }
 
     /// Takes over a finished block and adds what can be added, unless someone is at it: then they will.

@@ -1,13 +1,14 @@
 //! Tasks, and what they hand on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use rayon::ScopeFifo;
 
-use super::lane::{Finished, Lane, LaneShape, Partial};
+use super::lane::{Finished, Lane, LaneShape, LeafPool, Partial};
 use super::locals::BlockSum;
 use crate::config::OnFailure;
 use crate::error::LeafFailure;
@@ -89,6 +90,7 @@ pub(crate) struct Engine<'e, W: StreamingWorker> {
     plan: Plan,
     clock: &'e ClockSlot,
     lanes: Vec<Lane<'e, W::Element>>,
+    leaves: Arc<LeafPool<W::Element>>,
     /// Blocks handed out.
     claimed: AtomicUsize,
     /// Tasks that may still be started.
@@ -135,11 +137,13 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             window: plan.window(),
             accumulation: plan.accumulation,
         };
+        let longest = buckets.iter().copied().max().unwrap_or(0);
+        let leaves = Arc::new(LeafPool::new(longest, plan.window() * buckets.len().max(1)));
         let mut lanes = Vec::with_capacity(buckets.len());
         for len in buckets {
             let root;
             (root, out) = out.split_at_mut(*len);
-            lanes.push(Lane::new(shape.clone(), root));
+            lanes.push(Lane::new(shape.clone(), Arc::clone(&leaves), root));
         }
         let n_leaves = batches.len().max(1);
         Self {
@@ -147,6 +151,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             batches,
             clock,
             lanes,
+            leaves,
             claimed: AtomicUsize::new(plan.first_block()),
             permits: AtomicUsize::new(plan.n_tasks()),
             is_aborted: AtomicBool::new(false),
@@ -178,7 +183,8 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             .iter()
             .map(|lane| if complete { lane.finish(self.plan.end, self.plan.is_alone) } else { Vec::new() })
             .collect();
-        let allocated = self.lanes.iter().map(Lane::allocated_bytes).sum();
+        let sums: usize = self.lanes.iter().map(Lane::allocated_bytes).sum();
+        let allocated = sums + self.leaves.allocated_bytes();
         self.counters.allocated_bytes.store(allocated, Ordering::Relaxed);
         Outcome { pieces, dropped, failed, spheres, counters: self.counters }
     }
