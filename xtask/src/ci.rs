@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::command::{self, cargo, has_cargo};
-use crate::{graph, test};
+use crate::{graph, mpi, test};
 
 /// Options of `cargo xtask ci`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let selection = arguments.test.selection();
     command::run(cargo(["clippy"]).args(&selection).args(["--all-targets", "--", "-D", "warnings"]))?;
     timer.lap("lints");
-    each_crate_alone(&arguments.test.packages)?;
+    each_crate_alone(arguments)?;
     timer.lap("each crate and feature alone");
     let flags = env::var("RUSTDOCFLAGS").unwrap_or_default();
     command::run(
@@ -73,12 +73,15 @@ fn skip(strict: bool, what: &str) -> anyhow::Result<()> {
 }
 
 /// A build of the whole workspace unifies features and hides what a crate forgot to ask for.
-fn each_crate_alone(chosen: &[String]) -> anyhow::Result<()> {
-    let packages = graph::packages()?;
-    for package in packages.values().filter(|package| chosen.is_empty() || chosen.contains(&package.name)) {
+fn each_crate_alone(arguments: &Arguments) -> anyhow::Result<()> {
+    let without_mpi = mpi::missing();
+    if let Some(reason) = without_mpi {
+        skip(arguments.strict, &format!("feature `{}` of each crate: {reason}", mpi::FEATURE))?;
+    }
+    for package in graph::packages()?.values().filter(|package| arguments.test.chooses(package)) {
         command::run(&mut cargo(["check", "--package", &package.name]))?;
         command::run(&mut cargo(["check", "--package", &package.name, "--no-default-features"]))?;
-        for feature in &package.features {
+        for feature in package.features.iter().filter(|feature| *feature != mpi::FEATURE || without_mpi.is_none()) {
             command::run(&mut cargo([
                 "check",
                 "--package",
@@ -87,6 +90,11 @@ fn each_crate_alone(chosen: &[String]) -> anyhow::Result<()> {
                 "--features",
                 feature,
             ]))?;
+        }
+        // The lints of the whole workspace are those of its default features.
+        if without_mpi.is_none() && package.features.iter().any(|feature| feature == mpi::FEATURE) {
+            let lints = ["clippy", "--package", &package.name, "--features", mpi::FEATURE, "--all-targets"];
+            command::run(cargo(lints).args(["--", "-D", "warnings"]))?;
         }
     }
     Ok(())

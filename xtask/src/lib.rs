@@ -6,5 +6,6 @@ pub mod bench;
 pub mod ci;
 pub mod command;
 pub mod graph;
+pub mod mpi;
 pub mod release;
 pub mod test;

@@ -4,6 +4,8 @@ use std::env;
 use std::path::PathBuf;
 
 use crate::command::{cargo, has_cargo, root, run_keeping};
+use crate::graph::{Package, packages};
+use crate::mpi;
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -26,6 +28,11 @@ impl Arguments {
         }
         self.packages.iter().flat_map(|name| ["--package", name]).collect()
     }
+
+    /// Whether this crate is one of the chosen.
+    pub fn chooses(&self, package: &Package) -> bool {
+        self.packages.is_empty() || self.packages.contains(&package.name)
+    }
 }
 
 /// Runs all tests; returns the runner's closing lines.
@@ -38,11 +45,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
     for missing in missing() {
         println!("skipped: {missing}");
     }
+    let mut closing = on_ranks(arguments)?;
     if arguments.plain || !has_cargo("nextest") {
-        return run_keeping(cargo(["test"]).args(arguments.selection()), is_closing);
+        closing.extend(run_keeping(cargo(["test"]).args(arguments.selection()), is_closing)?);
+        return Ok(closing);
     }
-    let mut closing = run_keeping(cargo(["test", "--doc"]).args(arguments.selection()), is_closing)?;
+    closing.extend(run_keeping(cargo(["test", "--doc"]).args(arguments.selection()), is_closing)?);
     closing.extend(run_keeping(cargo(["nextest", "run"]).args(arguments.selection()), is_closing)?);
+    Ok(closing)
+}
+
+/// Tests that start several ranks under `mpirun`, where there is MPI.
+fn on_ranks(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
+    let mut closing = Vec::new();
+    if mpi::missing().is_none() {
+        for package in packages()?.values().filter(|package| arguments.chooses(package) && mpi::is_tested(package)) {
+            let command = ["test", "--package", &package.name, "--features", mpi::FEATURE, "--test", "mpi"];
+            closing.extend(run_keeping(&mut cargo(command), is_closing)?);
+        }
+    }
     Ok(closing)
 }
 
@@ -58,6 +79,9 @@ fn missing() -> Vec<String> {
         if !shared.join(folder).is_dir() {
             missing.push(format!("{what}: no {folder} in the folder that KRYSTAL_SHARED names (default ../shared)"));
         }
+    }
+    if let Some(reason) = mpi::missing() {
+        missing.push(format!("tests on several ranks under MPI: {reason}"));
     }
     if !has_cargo("nextest") {
         missing.push("parallel test binaries: cargo-nextest is not installed, Cargo's own runner is used".to_owned());
