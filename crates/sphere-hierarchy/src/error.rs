@@ -59,6 +59,38 @@ pub enum Error {
         /// As many as there are.
         found: usize,
     },
+    /// A setting outside its range.
+    #[error("{name} must be {expected}, got {found}")]
+    Setting {
+        /// Its name.
+        name: &'static str,
+        /// Its range, in words.
+        expected: &'static str,
+        /// Its value.
+        found: f64,
+    },
+    /// Ranks that differ where they must not.
+    #[error("rank {rank} has another {what} than rank 0")]
+    RanksDisagree {
+        /// The first that differs from rank 0.
+        rank: usize,
+        /// In what.
+        what: &'static str,
+    },
+    /// A parameter that became infinite or NaN before an outer step.
+    #[error("parameter {index} of rank {rank} is not finite")]
+    ParameterNotFinite {
+        /// Whose.
+        rank: usize,
+        /// Its first such parameter.
+        index: usize,
+    },
+    /// An outer step whose result has no f32.
+    #[error("the outer step would take parameter {index} beyond the largest f32")]
+    OuterOverflow {
+        /// The first such parameter.
+        index: usize,
+    },
     /// A rank that the group does not have.
     #[error("there is no rank {rank} in a group of {size}")]
     NoSuchRank {

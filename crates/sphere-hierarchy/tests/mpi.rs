@@ -1,17 +1,22 @@
 //! The engine on the system's MPI: this program starts itself again as the ranks of several jobs.
 
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use sphere_hierarchy::Error;
-use sphere_hierarchy::collective::{Collective, Mpi, conformance, gather_by_doubling};
+use sphere_hierarchy::collective::{Collective, InProcess, Mpi, conformance, gather_by_doubling};
+use sphere_hierarchy::{Error, OuterConfig, OuterExchange, OuterOptimizer};
 
 /// What every rank of a job does.
 type Task = fn(&mut Mpi) -> Result<(), String>;
 
 /// What must succeed on any number of ranks.
-const TASKS: [(&str, Task); 3] =
-    [("conformance", conformance), ("conformance_in_parts", conformance_in_parts), ("doubling", doubling)];
+const TASKS: [(&str, Task); 4] = [
+    ("conformance", conformance),
+    ("conformance_in_parts", conformance_in_parts),
+    ("doubling", doubling),
+    ("outer_steps", outer_steps),
+];
 
 /// How many ranks the jobs have.
 const SIZES: [usize; 4] = [1, 2, 4, 7];
@@ -38,6 +43,37 @@ fn doubling(mpi: &mut Mpi) -> Result<(), String> {
     mpi.gather_segments(&mine, &mut expected, &counts).map_err(|error| error.to_string())?;
     gather_by_doubling(mpi, &mine, &mut found, &counts).map_err(|error| error.to_string())?;
     if expected == found { Ok(()) } else { Err(format!("expected {expected:?}, found {found:?}")) }
+}
+
+/// Outer steps end with the bits they have on ranks that are threads.
+fn outer_steps(mpi: &mut Mpi) -> Result<(), String> {
+    for exchange in [OuterExchange::F32, OuterExchange::Int8 { error_feedback: true }] {
+        let found = trained(mpi, exchange)?;
+        let group = InProcess::group(mpi.size()).into_iter();
+        let expected = thread::scope(|scope| {
+            let threads: Vec<_> = group.map(|rank| scope.spawn(move || trained(&rank, exchange))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a rank")).collect::<Result<Vec<_>, _>>()
+        })?;
+        if expected.iter().any(|expected| *expected != found) {
+            return Err(format!("{exchange:?}: other bits than on threads"));
+        }
+    }
+    Ok(())
+}
+
+/// Bits of parameters after outer steps between which each rank moves them its own way.
+fn trained(collective: &dyn Collective, exchange: OuterExchange) -> Result<Vec<u32>, String> {
+    let wave = |seed: usize, index: usize| ((index * 7 + seed * 13) as f32 * 12.989_8).sin();
+    let mut parameters: Vec<f32> = (0..1_003).map(|index| wave(99, index)).collect();
+    let config = OuterConfig::default().with_exchange(exchange);
+    let mut outer = OuterOptimizer::new(config, &parameters).map_err(|error| error.to_string())?;
+    for step in 0..5 {
+        for (index, parameter) in parameters.iter_mut().enumerate() {
+            *parameter += 0.1 * wave(step * 10 + collective.rank(), index);
+        }
+        outer.step(collective, &mut parameters).map_err(|error| error.to_string())?;
+    }
+    Ok(parameters.iter().map(|parameter| parameter.to_bits()).collect())
 }
 
 fn main() -> ExitCode {

@@ -56,7 +56,7 @@ pub fn gather_by_doubling(collective: &dyn Collective, mine: &[f32], all: &mut [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collective::in_process::tests::on_each;
+    use crate::collective::on_each;
     use crate::error::Error;
 
     #[test]

@@ -10,6 +10,8 @@ mod mpi;
 
 pub use doubling::{SMALL_BYTES, gather, gather_by_doubling};
 pub use in_process::InProcess;
+#[cfg(test)]
+pub(crate) use in_process::tests::on_each;
 pub use local::Local;
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
