@@ -1,8 +1,10 @@
 //! Sources added to a sum, several in one pass over memory.
 //!
 //! Every kernel adds source after source to each number, left to right: how many sources share a pass changes how often the
-//! sum is read and written, and no bit. The bodies are plain loops that any target vectorises; lanes never mix, so vector width
-//! changes nothing either. Wider instructions were measured to gain nothing: the limit is reading memory.
+//! sum is read and written, and no bit. The bodies are plain loops that the compiler vectorises, once for the target's baseline and
+//! once for AVX2; lanes never mix and nothing is fused into one rounding, so both give the same bits.
+
+use pulp::Arch;
 
 use crate::element::Element;
 
@@ -45,6 +47,11 @@ fn add_n<E: Element, const N: usize>(sum: &mut [f32], start: bool, sources: &[We
     for x in values {
         assert_eq!(x.len(), sum.len(), "sources are as long as the sum");
     }
+    Arch::new().dispatch(|| add_lanes(sum, start, values, weights));
+}
+
+#[inline(always)]
+fn add_lanes<E: Element, const N: usize>(sum: &mut [f32], start: bool, values: [&[E]; N], weights: [f32; N]) {
     // Slices of one known length, so that the loops below have no bounds checks.
     let values: [&[E]; N] = std::array::from_fn(|i| &values[i][..sum.len()]);
     if start {
@@ -88,13 +95,18 @@ pub(crate) fn add_compensated<E: Element>(
         sum.fill(0.0);
         error.fill(0.0);
     }
-    for Weighted { values, weight } in sources {
-        assert_eq!(values.len(), sum.len(), "sources are as long as the sum");
-        for ((sum, error), x) in sum.iter_mut().zip(&mut *error).zip(*values) {
-            let lost;
-            (*sum, lost) = two_sum(*sum, weight * x.to_f32());
-            *error += lost;
-        }
+    for source in sources {
+        assert_eq!(source.values.len(), sum.len(), "sources are as long as the sum");
+        Arch::new().dispatch(|| add_one_compensated(sum, error, *source));
+    }
+}
+
+#[inline(always)]
+fn add_one_compensated<E: Element>(sum: &mut [f32], error: &mut [f32], source: Weighted<'_, E>) {
+    for ((sum, error), x) in sum.iter_mut().zip(error).zip(source.values) {
+        let lost;
+        (*sum, lost) = two_sum(*sum, source.weight * x.to_f32());
+        *error += lost;
     }
 }
 
@@ -116,18 +128,23 @@ pub(crate) fn merge_compensated(
 pub(crate) fn first_non_finite<E: Element>(values: &[E]) -> Option<usize> {
     const BLOCK: usize = 1024;
     for (block, values) in values.chunks(BLOCK).enumerate() {
-        // Without branches inside a block: a product with 0 is 0 for every finite number and NaN for all others.
-        let mut sums = [0.0_f32; 16];
-        for values in values.chunks(16) {
-            for (sum, x) in sums.iter_mut().zip(values) {
-                *sum += x.to_f32() * 0.0;
-            }
-        }
-        if sums.iter().any(|sum| sum.is_nan()) {
+        if Arch::new().dispatch(|| has_non_finite(values)) {
             return values.iter().position(|x| !x.to_f32().is_finite()).map(|at| block * BLOCK + at);
         }
     }
     None
+}
+
+#[inline(always)]
+fn has_non_finite<E: Element>(values: &[E]) -> bool {
+    // Without branches: a product with 0 is 0 for every finite number and NaN for all others.
+    let mut sums = [0.0_f32; 16];
+    for values in values.chunks(16) {
+        for (sum, x) in sums.iter_mut().zip(values) {
+            *sum += x.to_f32() * 0.0;
+        }
+    }
+    sums.iter().any(|sum| sum.is_nan())
 }
 
 /// Numbers whose squares are added before they meet others.
@@ -140,15 +157,20 @@ pub(crate) const NORM_BLOCK: usize = 4096;
 pub(crate) fn squares(values: &[f32], sums: &mut [f64]) {
     assert_eq!(values.len().div_ceil(NORM_BLOCK), sums.len(), "one sum for each block");
     for (block, sum) in values.chunks(NORM_BLOCK).zip(sums) {
-        let mut lanes = [0.0_f64; 16];
-        for values in block.chunks(16) {
-            for (lane, x) in lanes.iter_mut().zip(values) {
-                let x = f64::from(*x);
-                *lane += x * x;
-            }
-        }
-        *sum = lanes.iter().sum();
+        *sum = Arch::new().dispatch(|| squares_of(block));
     }
+}
+
+#[inline(always)]
+fn squares_of(block: &[f32]) -> f64 {
+    let mut lanes = [0.0_f64; 16];
+    for values in block.chunks(16) {
+        for (lane, x) in lanes.iter_mut().zip(values) {
+            let x = f64::from(*x);
+            *lane += x * x;
+        }
+    }
+    lanes.iter().sum()
 }
 
 #[cfg(test)]

@@ -1,0 +1,303 @@
+//! Gradients added up: bandwidth against that of reading alone, beside the other ways; what a sphere costs that has nothing to
+//! compute; and what threads add to the work.
+
+#![forbid(unsafe_code)]
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use krystal_benches::{Options, Report, Table, cpu_seconds, median, thread_cpu_seconds};
+use pulp::Arch;
+use rayon::prelude::*;
+use sphere_hierarchy::{
+    Accumulation, Attempt, GradientWorker, SphereConfig, SphereHierarchy, reduce, reduce_on_threads,
+};
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Sources and parameters of a case, and its name in the report.
+const CASES: [(usize, usize, &str); 3] =
+    [(12, 1_000_000, "12x1e6"), (12, 10_000_000, "12x1e7"), (144, 250_000, "144x250k")];
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { options } = Arguments::parse();
+    let mut report = Report::default();
+    reductions(&options, &mut report)?;
+    spheres(&options, &mut report)?;
+    if let Some(venv) = &options.peers {
+        ddp(&options, venv, &mut report)?;
+    }
+    report.close(&options);
+    Ok(())
+}
+
+/// Reads every number and does the least with it.
+fn read(values: &[f32]) -> u32 {
+    #[inline(always)]
+    fn fold(values: &[f32]) -> u32 {
+        let mut lanes = [0_u32; 128];
+        for values in values.chunks_exact(128) {
+            for (lane, x) in lanes.iter_mut().zip(values) {
+                *lane ^= x.to_bits();
+            }
+        }
+        lanes.iter().fold(0, |a, b| a ^ b)
+    }
+    Arch::new().dispatch(|| fold(values))
+}
+
+/// Buffers in a row, each added to the whole sum before the next.
+fn whole_buffers(sources: &[&[f32]], out: &mut [f32]) {
+    out.fill(0.0);
+    for source in sources {
+        out.iter_mut().zip(*source).for_each(|(sum, x)| *sum += x);
+    }
+}
+
+/// Every addition of a buffer under one lock.
+fn mutex(sources: &[&[f32]], out: &Mutex<Vec<f32>>) {
+    if let Ok(mut out) = out.lock() {
+        out.fill(0.0);
+    }
+    sources.par_iter().for_each(|source| {
+        if let Ok(mut out) = out.lock() {
+            out.iter_mut().zip(*source).for_each(|(sum, x)| *sum += x);
+        }
+    });
+}
+
+/// Every number added by compare-and-swap.
+fn atomics(sources: &[&[f32]], out: &[AtomicU32]) {
+    out.iter().for_each(|sum| sum.store(0, Ordering::Relaxed));
+    sources.par_iter().for_each(|source| {
+        for (sum, x) in out.iter().zip(*source) {
+            let add = |bits| Some((f32::from_bits(bits) + x).to_bits());
+            let _ = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        }
+    });
+}
+
+/// rayon's own reduction: a buffer for every task that it makes.
+fn rayon_reduce(sources: &[&[f32]], len: usize) -> Vec<f32> {
+    let add = |mut sum: Vec<f32>, x: &[f32]| {
+        sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+        sum
+    };
+    sources.par_iter().fold(|| vec![0.0; len], |sum, x| add(sum, x)).reduce(|| vec![0.0; len], |a, b| add(a, &b))
+}
+
+fn reductions(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let rounds = if options.quick { 3 } else { 15 };
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let ways = ["read alone", "spheres", "whole buffers", "mutex per buffer", "rayon reduce", "atomics per number"];
+    let mut table = Table::new(["input GB/s of one core", "12 x 1e6", "12 x 1e7", "144 x 2.5e5"]);
+    let mut threads_table = Table::new(["wall ms, all threads", "12 x 1e6", "12 x 1e7", "144 x 2.5e5"]);
+    let mut columns: Vec<Vec<f64>> = Vec::new();
+    let mut wall_columns: Vec<[f64; 2]> = Vec::new();
+    for (n, len, name) in CASES {
+        let buffers: Vec<Vec<f32>> =
+            (0..n).map(|i| (0..len).map(|at| ((i * 31 + at * 7) % 1000) as f32 - 499.5).collect()).collect();
+        let sources: Vec<&[f32]> = buffers.iter().map(Vec::as_slice).collect();
+        let (mut out, mut expected) = (vec![0.0; len], vec![0.0; len]);
+        whole_buffers(&sources, &mut expected);
+        let locked = Mutex::new(vec![0.0_f32; len]);
+        let atoms: Vec<AtomicU32> = (0..len).map(|_| AtomicU32::new(0)).collect();
+        let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+        let mut wall: [Vec<f64>; 2] = Default::default();
+        // Interleaved, so that all see the same machine; the first round warms up.
+        for round in 0..=rounds {
+            for (way, times) in times.iter_mut().enumerate() {
+                // The slowest ways need no more than a few rounds to be told apart.
+                if way == 5 && round > 3 {
+                    continue;
+                }
+                let seconds = one.install(|| {
+                    let start = thread_cpu_seconds();
+                    match way {
+                        0 => {
+                            sources.iter().for_each(|source| {
+                                black_box(read(source));
+                            });
+                        }
+                        1 => {
+                            let _ = black_box(reduce(&sources, &[], Accumulation::Plain, &mut out));
+                        }
+                        2 => whole_buffers(&sources, &mut out),
+                        3 => mutex(&sources, &locked),
+                        4 => {
+                            black_box(rayon_reduce(&sources, len));
+                        }
+                        _ => atomics(&sources, &atoms),
+                    }
+                    thread_cpu_seconds() - start
+                });
+                if round > 0 {
+                    times.push(seconds);
+                }
+            }
+            for (way, wall) in wall.iter_mut().enumerate() {
+                let start = Instant::now();
+                match way {
+                    0 => {
+                        let _ = black_box(reduce(&sources, &[], Accumulation::Plain, &mut out));
+                    }
+                    _ => {
+                        let _ = black_box(reduce_on_threads(&sources, &[], Accumulation::Plain, &mut out));
+                    }
+                }
+                if round > 0 {
+                    wall.push(1e3 * start.elapsed().as_secs_f64());
+                }
+            }
+        }
+        // Whole numbers and halves: every order gives the same sum.
+        ensure!(out == expected, "{name}: the sums differ");
+        let bytes = (n * len * size_of::<f32>()) as f64;
+        let rates: Vec<f64> = times.into_iter().map(|times| bytes / median(times) / 1e9).collect();
+        report.keep(&format!("reduce_{name}_fraction"), rates[1] / rates[0])?;
+        report.keep(&format!("reduce_{name}_gbps"), rates[1])?;
+        report.keep(&format!("read_{name}_gbps"), rates[0])?;
+        if name == "12x1e7" {
+            report.keep("read_gbps", rates[0])?;
+        }
+        columns.push(rates);
+        wall_columns.push(wall.map(median));
+    }
+    for (way, name) in ways.iter().enumerate() {
+        table.row(name, columns.iter().map(|rates| Some(format!("{:.1}", rates[way]))));
+    }
+    table.row("spheres / read", columns.iter().map(|rates| Some(format!("{:.2}", rates[1] / rates[0]))));
+    table.print(options);
+    for (way, name) in ["one", "all"].iter().enumerate() {
+        threads_table.row(name, wall_columns.iter().map(|wall| Some(format!("{:.2}", wall[way]))));
+    }
+    threads_table.print(options);
+    Ok(())
+}
+
+/// A micro-batch that takes as long as `work` additions.
+struct Busy {
+    n: usize,
+    work: usize,
+}
+
+impl GradientWorker for Busy {
+    type Batch = usize;
+    type Element = f32;
+    type Error = Infallible;
+
+    fn n_parameters(&self) -> usize {
+        self.n
+    }
+
+    fn gradient(&self, batch: &usize, _: &Attempt<'_>, out: &mut [f32]) -> Result<(), Infallible> {
+        let mut x = *batch as f32;
+        for _ in 0..self.work {
+            x = black_box(x) * 0.999 + 0.5;
+        }
+        out.fill(x);
+        Ok(())
+    }
+}
+
+fn spheres(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let rounds = if options.quick { 20 } else { 200 };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut table = Table::new(["1,885 empty spheres", "ms"]);
+    // Leaves are the 1,728 spheres without children; nothing is computed and nothing is added.
+    let (empty, batches) = (Busy { n: 0, work: 0 }, (0..1_728).collect::<Vec<usize>>());
+    for (threads, depth, name) in [
+        (1, Some(3), "one thread"),
+        (2, Some(3), "two threads"),
+        (2, Some(2), "two threads, spheres of 12 at a time"),
+        (2, None, "two threads, depth chosen"),
+    ] {
+        let start = Instant::now();
+        let config = SphereConfig { threads: Some(threads), depth, ..SphereConfig::default() };
+        let mut spheres = SphereHierarchy::new(config)?;
+        if depth.is_none() {
+            spheres = spheres.with_clock(std::sync::Arc::new(move || start.elapsed()));
+        }
+        let mut times = Vec::new();
+        for round in 0..=rounds {
+            let start = Instant::now();
+            black_box(spheres.run(&empty, &batches)?);
+            if round > 0 {
+                times.push(1e3 * start.elapsed().as_secs_f64());
+            }
+        }
+        let time = median(times);
+        if name == "two threads" {
+            report.keep("leaves_1885_ms", time)?;
+        }
+        if name == "one thread" {
+            report.keep("leaves_1885_one_thread_ms", time)?;
+        }
+        table.row(name, [Some(format!("{time:.3}"))]);
+    }
+    table.print(options);
+
+    // Processor time of two threads over that of one, for the same work: what sharing costs.
+    let rounds = if options.quick { 3 } else { 15 };
+    let (work, n) = if options.quick { (20_000, 100_000) } else { (200_000, 100_000) };
+    let busy = Busy { n, work };
+    let batches: Vec<usize> = (0..144).collect();
+    let run = |threads: usize| {
+        let start = Instant::now();
+        let config = SphereConfig { threads: Some(threads), depth: Some(2), ..SphereConfig::default() };
+        Ok::<_, anyhow::Error>(
+            SphereHierarchy::new(config)?.with_clock(std::sync::Arc::new(move || start.elapsed())),
+        )
+    };
+    let (mut one, mut two) = (run(1)?, run(2)?);
+    let (mut cpu, mut wall): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
+    let mut predicted = Vec::new();
+    for round in 0..=rounds {
+        for (way, spheres) in [&mut one, &mut two].into_iter().enumerate() {
+            let (start, start_cpu) = (Instant::now(), cpu_seconds());
+            let found = spheres.run(&busy, &batches)?;
+            if round > 0 {
+                wall[way].push(start.elapsed().as_secs_f64());
+                cpu[way].push(cpu_seconds() - start_cpu);
+                if way == 1 {
+                    predicted.push(found.statistics.predicted_speed_up);
+                }
+            }
+            if round == rounds && way == 1 {
+                println!("{}\n", found.statistics);
+            }
+        }
+    }
+    let ratio = |times: [Vec<f64>; 2]| {
+        let [one, two] = times.map(median);
+        two / one
+    };
+    let (inflation, speed_up, predicted) = (ratio(cpu), 1.0 / ratio(wall), median(predicted));
+    report.keep("work_inflation_2", inflation)?;
+    report.keep("speed_up_2", speed_up)?;
+    report.keep("predicted_speed_up_2", predicted)?;
+    let mut table = Table::new(["144 micro-batches, two threads over one", "ratio"]);
+    table.row("processor time (work inflation)", [Some(format!("{inflation:.3}"))]);
+    table.row("speed-up, wall", [Some(format!("{speed_up:.2}"))]);
+    table.row("speed-up predicted from imbalance", [Some(format!("{predicted:.2}"))]);
+    table.print(options);
+    ensure!(threads >= 2, "two threads were measured on one core");
+    Ok(())
+}
+
+/// PyTorch's DistributedDataParallel on the same sizes.
+fn ddp(_options: &Options, venv: &std::path::Path, _report: &mut Report) -> anyhow::Result<()> {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/ddp_gloo.py");
+    let output = std::process::Command::new(venv.join("bin/python")).arg(&script).output();
+    output.with_context(|| format!("cannot run {}", script.display()))?;
+    Ok(())
+}
