@@ -10,6 +10,7 @@ use crate::element::Element;
 use crate::fold::{Fold, Op, Piece};
 use crate::reduce::Accumulation;
 use crate::reduce::kernel::{Weighted, add, add_compensated, merge_compensated};
+use crate::tree::ARITY;
 
 /// A sum of leaves; `error` is empty where it is not kept.
 #[derive(Debug, Default)]
@@ -86,6 +87,9 @@ impl<E: Element> LeafPool<E> {
 
     /// Memory for `len` numbers; holds rubbish.
     fn take(&self, len: usize) -> Vec<E> {
+        if self.longest == 0 {
+            return Vec::new();
+        }
         let mut leaf = self.free.pop().unwrap_or_else(|| {
             self.n_allocated.fetch_add(1, Ordering::Relaxed);
             Vec::with_capacity(self.longest)
@@ -96,7 +100,9 @@ impl<E: Element> LeafPool<E> {
 
     fn put_back(&self, leaf: Vec<E>) {
         // A full queue cannot be: the window bounds what exists.
-        let _ = self.free.push(leaf);
+        if self.longest > 0 {
+            let _ = self.free.push(leaf);
+        }
     }
 
     pub(crate) fn allocated_bytes(&self) -> usize {
@@ -135,6 +141,10 @@ pub(crate) struct Spine<'e, E> {
     root_error: Vec<f32>,
     /// What belongs to nodes that begin on another rank.
     pub(crate) pieces: Vec<(Piece, Partial)>,
+    /// What a block asks for; empty between blocks.
+    ops: Vec<Op>,
+    /// Leaves of one sphere that are to be added in one pass; empty between calls.
+    leaves: Vec<(Vec<E>, f32)>,
 }
 
 /// What a lane starts from.
@@ -172,6 +182,8 @@ impl<'e, E: Element> Lane<'e, E> {
             root_error: vec![0.0; if compensated { len } else { 0 }],
             root,
             pieces: Vec::new(),
+            ops: Vec::new(),
+            leaves: Vec::new(),
         };
         let _ = lane.spine.push(Box::new(spine));
         lane
@@ -206,9 +218,15 @@ impl<'e, E: Element> Lane<'e, E> {
 
     /// Takes over a finished block and adds what can be added, unless someone is at it: then they will.
     pub(crate) fn deliver(&self, block: usize, finished: Finished<E>) {
-        let delivered = self.finished.push((block, finished));
-        debug_assert!(delivered.is_ok(), "the window bounds what is finished");
-        while let Some(mut spine) = self.spine.pop() {
+        let mut mine = Some((block, finished));
+        loop {
+            let Some(mut spine) = self.spine.pop() else {
+                let Some(mine) = mine.take() else { return };
+                let delivered = self.finished.push(mine);
+                debug_assert!(delivered.is_ok(), "the window bounds what is finished");
+                continue;
+            };
+            mine.take().into_iter().for_each(|(block, finished)| spine.accept(block, finished));
             while let Some((block, finished)) = self.finished.pop() {
                 spine.accept(block, finished);
             }
@@ -250,29 +268,31 @@ impl<E: Element> Spine<'_, E> {
 
     /// Adds every block whose predecessors have been added: leaves of one sphere in one pass over its sum.
     fn advance(&mut self, lane: &Lane<'_, E>) {
-        let mut leaves: Vec<(Vec<E>, f32)> = Vec::new();
         let (mut into, mut into_start) = (0, false);
         while matches!(self.waiting.front(), Some(Some(_))) {
             let Some(Some(mut finished)) = self.waiting.pop_front() else { break };
             let piece = Piece::node(self.level, self.next);
             self.next += 1;
             let is_present = !matches!(finished, Finished::Absent);
-            let mut ops: [Option<Op>; 20] = [None; 20];
-            let mut n_ops = 0;
-            self.fold.push(piece, is_present, |op| {
-                ops[n_ops] = Some(op);
-                n_ops += 1;
-            });
-            for op in ops.into_iter().flatten() {
+            let mut ops = std::mem::take(&mut self.ops);
+            self.fold.push(piece, is_present, |op| ops.push(op));
+            for op in ops.drain(..) {
                 match (op, &mut finished) {
                     (Op::Take { level, start }, Finished::Leaf { values, weight }) => {
                         if start {
-                            self.add_leaves(lane, into, into_start, &mut leaves);
-                            (into, into_start) = (level, true);
-                        } else if leaves.is_empty() {
-                            (into, into_start) = (level, false);
+                            self.add_leaves(lane, into, into_start);
                         }
-                        leaves.push((std::mem::take(values), *weight));
+                        if self.leaves.is_empty() {
+                            (into, into_start) = (level, start);
+                        }
+                        self.leaves.push((std::mem::take(values), *weight));
+                    }
+                    (Op::Take { .. }, Finished::InPlace { weight }) => {
+                        self.root_error.fill(0.0);
+                        self.root.iter_mut().for_each(|x| *x *= *weight);
+                    }
+                    (Op::Take { level, start }, Finished::Sum(sum)) => {
+                        self.take(lane, level, start, std::mem::take(sum));
                     }
                     (Op::Loose { piece }, Finished::Leaf { values, weight }) => {
                         let mut partial = lane.partial();
@@ -280,35 +300,31 @@ impl<E: Element> Spine<'_, E> {
                         lane.reuse_leaf(std::mem::take(values));
                         self.pieces.push((piece, partial));
                     }
-                    (Op::Take { level, start }, Finished::Sum(sum)) => {
-                        self.take(lane, level, start, std::mem::take(sum));
-                    }
                     (Op::Loose { piece }, Finished::Sum(sum)) => self.pieces.push((piece, std::mem::take(sum))),
-                    (Op::Take { .. }, Finished::InPlace { weight }) => {
-                        self.root_error.fill(0.0);
-                        self.root.iter_mut().for_each(|x| *x *= *weight);
-                    }
                     (Op::Take { .. } | Op::Loose { .. }, Finished::Absent | Finished::InPlace { .. }) => {}
                     (Op::Carry { .. } | Op::Release { .. }, _) => {
-                        self.add_leaves(lane, into, into_start, &mut leaves);
-                        into_start = false;
+                        self.add_leaves(lane, into, into_start);
                         self.close(lane, op);
                     }
                 }
             }
+            self.ops = ops;
         }
-        self.add_leaves(lane, into, into_start, &mut leaves);
+        self.add_leaves(lane, into, into_start);
     }
 
-    fn add_leaves(&mut self, lane: &Lane<'_, E>, level: u32, start: bool, leaves: &mut Vec<(Vec<E>, f32)>) {
-        if leaves.is_empty() {
-            return;
+    /// Adds the leaves that were put together, at most twelve: the children of one sphere.
+    fn add_leaves(&mut self, lane: &Lane<'_, E>, level: u32, start: bool) {
+        let mut leaves = std::mem::take(&mut self.leaves);
+        let mut sources = [Weighted { values: &[][..], weight: 0.0 }; ARITY];
+        for (source, (values, weight)) in sources.iter_mut().zip(&leaves) {
+            *source = Weighted { values, weight: *weight };
         }
-        let sources: Vec<Weighted<'_, E>> =
-            leaves.iter().map(|(values, weight)| Weighted { values, weight: *weight }).collect();
-        self.sum(lane, level).add(start, &sources);
-        drop(sources);
+        if !leaves.is_empty() {
+            self.sum(lane, level).add(start, &sources[..leaves.len()]);
+        }
         leaves.drain(..).for_each(|(values, _)| lane.reuse_leaf(values));
+        self.leaves = leaves;
     }
 
     /// The accumulator of a level.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use rayon::ScopeFifo;
 
 use super::lane::{Finished, Lane, LaneShape, LeafPool, Partial};
@@ -98,7 +98,8 @@ pub(crate) struct Engine<'e, W: StreamingWorker> {
     is_aborted: AtomicBool,
     /// Blocks whose next leaf has failed once.
     retries: ArrayQueue<Task>,
-    spheres: ArrayQueue<SphereStatistics>,
+    /// What each task computed, when it ends.
+    spheres: SegQueue<Vec<SphereStatistics>>,
     dropped: ArrayQueue<usize>,
     failed: ArrayQueue<(usize, u32, LeafFailure<W::Error>)>,
     counters: Counters,
@@ -116,7 +117,7 @@ struct Task {
     avoid: Option<usize>,
     /// Of each lane; empty for a block of one leaf.
     sums: Vec<BlockSum>,
-    /// Of each lane, whether the leaf's bucket has been handed on.
+    /// Of each lane, whether the leaf's bucket has been handed on; empty for a single lane, which is not before all is well.
     delivered: Vec<bool>,
     busy: Duration,
 }
@@ -156,7 +157,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             permits: AtomicUsize::new(plan.n_tasks()),
             is_aborted: AtomicBool::new(false),
             retries: ArrayQueue::new(plan.window()),
-            spheres: ArrayQueue::new(plan.n_blocks().max(1)),
+            spheres: SegQueue::new(),
             dropped: ArrayQueue::new(n_leaves),
             failed: ArrayQueue::new(plan.window()),
             counters: Counters::default(),
@@ -174,7 +175,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
         }
         let mut dropped: Vec<usize> = std::iter::from_fn(|| self.dropped.pop()).collect();
         dropped.sort_unstable();
-        let mut spheres: Vec<SphereStatistics> = std::iter::from_fn(|| self.spheres.pop()).collect();
+        let mut spheres: Vec<SphereStatistics> = std::iter::from_fn(|| self.spheres.pop()).flatten().collect();
         spheres.sort_unstable_by_key(|sphere| sphere.index);
         let failed = std::iter::from_fn(|| self.failed.pop()).min_by_key(|(batch, ..)| *batch);
         let complete = failed.is_none();
@@ -199,6 +200,9 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
     }
 
     fn start_more<'s>(&'s self, scope: &ScopeFifo<'s>) {
+        if self.permits.load(Ordering::Acquire) == 0 {
+            return;
+        }
         let n_ready = |claimed: usize| self.limit().saturating_sub(claimed) + self.retries.len();
         for _ in 0..n_ready(self.claimed.load(Ordering::Acquire)) {
             if self.is_aborted.load(Ordering::Relaxed) || !self.permit() {
@@ -265,7 +269,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             try_number: 1,
             avoid: None,
             sums: (0..sums).map(|_| BlockSum::new(level, n_leaves)).collect(),
-            delivered: vec![false; self.lanes.len()],
+            delivered: vec![false; if self.lanes.len() == 1 { 0 } else { self.lanes.len() }],
             busy: Duration::ZERO,
         }
     }
@@ -279,22 +283,24 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
 
     /// Computes block after block until there is none to be had.
     fn work<'s>(&'s self, scope: Option<&ScopeFifo<'s>>) {
+        let mut spheres = Vec::new();
         loop {
             if let Some(task) = self.claim() {
-                self.compute(task);
+                spheres.extend(self.compute(task));
                 scope.into_iter().for_each(|scope| self.start_more(scope));
                 continue;
             }
             self.permits.fetch_add(1, Ordering::AcqRel);
             // Room may have been made between the two lines above, when we still held the permit.
             if !(self.has_work() && self.permit()) {
-                return;
+                break;
             }
         }
+        self.spheres.push(spheres);
     }
 
-    /// Computes a block, or as much of it as precedes a leaf that fails for the first time.
-    fn compute(&self, mut task: Task) {
+    /// Computes a block, or as much of it as precedes a leaf that fails for the first time: then there is nothing to report.
+    fn compute(&self, mut task: Task) -> Option<SphereStatistics> {
         let started = self.clock.now();
         let leaves = self.leaves(task.block);
         while task.at < leaves.len() {
@@ -307,12 +313,12 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
                     task.busy += self.clock.since(started);
                     self.counters.retried.fetch_add(1, Ordering::Relaxed);
                     let _ = self.retries.push(task);
-                    return;
+                    return None;
                 }
                 if self.plan.on_failure == OnFailure::Fail {
                     let _ = self.failed.push((batch, task.try_number, failure));
                     self.is_aborted.store(true, Ordering::Relaxed);
-                    return;
+                    return None;
                 }
                 let _ = self.dropped.push(batch);
                 self.drop_leaf(&mut task);
@@ -322,17 +328,17 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             task.avoid = None;
             task.delivered.fill(false);
         }
-        let thread = rayon::current_thread_index().unwrap_or(0);
-        let _ = self.spheres.push(SphereStatistics {
+        let sphere = SphereStatistics {
             index: task.block,
             first_batch: leaves.start,
             n_batches: leaves.len(),
             seconds: (task.busy + self.clock.since(started)).as_secs_f64(),
-            thread,
-        });
+            thread: rayon::current_thread_index().unwrap_or(0),
+        };
         for (lane, sum) in self.lanes.iter().zip(task.sums) {
             lane.deliver(task.block, sum.finish(lane, leaves.len()));
         }
+        Some(sphere)
     }
 
     /// The gradient of one micro-batch, handed on bucket by bucket. Nothing is handed on of a bucket that is not as it should be.
@@ -348,7 +354,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
         };
         let (at, block) = (task.at, task.block);
         let (sums, delivered) = (&mut task.sums, &mut task.delivered);
-        let mut seen = vec![false; self.lanes.len()];
+        let mut seen = Seen::new(self.lanes.len());
         let mut wrong = None;
         // Of a single bucket what is wrong with the whole try is known before it is handed on.
         let holds_back = self.lanes.len() == 1;
@@ -356,7 +362,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
         let mut in_place = false;
         let mut filled = |bucket: usize, fill: &mut dyn FnMut(&mut [W::Element])| {
             let lane = &self.lanes[bucket];
-            assert!(!std::mem::replace(&mut seen[bucket], true), "bucket {bucket} is filled twice");
+            assert!(seen.insert(bucket), "bucket {bucket} is filled twice");
             let mut check = |values: &[W::Element]| {
                 if wrong.is_none() && !self.plan.accept_non_finite {
                     let before = || self.lanes[..bucket].iter().map(|lane| lane.len).sum::<usize>();
@@ -389,7 +395,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
         let failure = match tried {
             Err(panic) => Some(LeafFailure::Panicked { message: message_of(&*panic) }),
             Ok(Err(source)) => Some(LeafFailure::Refused { source }),
-            Ok(Ok(())) => match (wrong, seen.iter().position(|seen| !seen)) {
+            Ok(Ok(())) => match (wrong, seen.first_missing()) {
                 (Some(parameter), _) => Some(LeafFailure::NonFinite { parameter }),
                 (None, Some(bucket)) => Some(LeafFailure::BucketMissing { bucket }),
                 (None, None) => None,
@@ -446,6 +452,37 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
                 Some(sum) => sum.push(lane, task.at, None),
             }
         }
+    }
+}
+
+/// Which buckets a try has filled: one bit each for the first 64, which is all that most have, so that nothing is allocated.
+struct Seen {
+    n: usize,
+    first: u64,
+    others: Vec<bool>,
+}
+
+impl Seen {
+    fn new(n: usize) -> Self {
+        Self { n, first: 0, others: vec![false; n.saturating_sub(64)] }
+    }
+
+    /// Whether the bucket was missing until now.
+    fn insert(&mut self, bucket: usize) -> bool {
+        if bucket >= 64 {
+            return !std::mem::replace(&mut self.others[bucket - 64], true);
+        }
+        let was = self.first >> bucket & 1;
+        self.first |= 1 << bucket;
+        was == 0
+    }
+
+    fn first_missing(&self) -> Option<usize> {
+        let missing = self.first.trailing_ones() as usize;
+        if missing < 64 {
+            return (missing < self.n).then_some(missing);
+        }
+        self.others.iter().position(|seen| !seen).map(|at| at + 64)
     }
 }
 
