@@ -121,6 +121,13 @@ impl LmBackend {
         Ok(weights)
     }
 
+    /// Zero gradients of a stack's factors, with room for what is measured along with them. [`stack_gradient`] cuts them into
+    /// layers once they are summed.
+    pub fn gradients(&self, lora: &LoraWeights<Cpu>) -> Gradients<Cpu> {
+        let config = self.model.decoder.config();
+        Gradients::lora(&Cpu, config, lora).with_activity(&Cpu, config, lora, self.plan)
+    }
+
     /// As [`Decoder::forward_groups`](crate::Decoder::forward_groups) with the layers of `agent`.
     ///
     /// # Errors
@@ -158,18 +165,19 @@ impl LoraBackend for LmBackend {
         Ok(decoder.logits(Some(&lora), &TokenBatch::new([&group])))
     }
 
+    /// Micro-batch after micro-batch; who has threads to spare sums [`GroupTape::micro_batches`] by a tree, over
+    /// [`LmBackend::gradients`].
+    ///
     /// # Errors
     /// As [`LmBackend::weights`].
     ///
     /// # Panics
     /// As [`Decoder::backward_groups`](crate::Decoder::backward_groups) for weights that are not laid out as the scores were.
     fn compute_gradient(&self, batch: ScoredBatch<'_>, snapshot: &Snapshot, agent: AgentId) -> Result<StackGradient> {
-        let decoder = &self.model.decoder;
         let lora = self.weights(snapshot, agent)?;
-        let config = decoder.config();
-        let mut gradients = Gradients::lora(&Cpu, config, &lora).with_activity(&Cpu, config, &lora, self.plan);
+        let mut gradients = self.gradients(&lora);
         let ScoredBatch { tape, log_probs, entropy } = batch;
-        decoder.backward_groups(Some(&lora), tape, log_probs, entropy, &mut gradients);
+        self.model.decoder.backward_groups(Some(&lora), tape, log_probs, entropy, &mut gradients);
         Ok(stack_gradient(&gradients, snapshot, agent))
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Activity<K: Kernels> {
     sizes: Arc<Vec<(usize, usize)>>,
     /// Names the rows of a chunk: those of another chunk must not share their signs.
     pub(crate) stream: u64,
-    n_rows: u64,
+    pub(crate) n_rows: u64,
     row_signs: K::Buffer,
     /// 1 for each row.
     ones: K::Buffer,
@@ -131,17 +131,15 @@ impl<K: Kernels> Activity<K> {
         }
     }
 
-    pub(crate) fn add(&mut self, kernels: &K, other: &Self) {
-        self.n_rows += other.n_rows;
-        let pairs = |to: &mut Vec<K::Buffer>, from: &[K::Buffer]| {
-            for (to, from) in to.iter_mut().zip(from) {
-                kernels.add(from, to);
-            }
-        };
-        kernels.add(&other.input_sum, &mut self.input_sum);
-        pairs(&mut self.second_moment, &other.second_moment);
-        pairs(&mut self.inputs, &other.inputs);
-        pairs(&mut self.sketch, &other.sketch);
+    /// Every sum over rows but their number.
+    pub(crate) fn sums(&self) -> impl Iterator<Item = &K::Buffer> {
+        let modules = self.second_moment.iter().chain(&self.inputs);
+        std::iter::once(&self.input_sum).chain(modules).chain(&self.sketch)
+    }
+
+    pub(crate) fn sums_mut(&mut self) -> impl Iterator<Item = &mut K::Buffer> {
+        let modules = self.second_moment.iter_mut().chain(&mut self.inputs);
+        std::iter::once(&mut self.input_sum).chain(modules).chain(&mut self.sketch)
     }
 
     /// Begins a batch of `rows` rows.

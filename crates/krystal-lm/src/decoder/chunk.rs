@@ -1,29 +1,34 @@
 //! Many groups at once, over threads.
 //!
-//! Groups are cut into chunks of about [`CHUNK_ROWS`] rows: the cut depends on the groups alone, chunks run in parallel, and
-//! their gradients are added in order. So the number of threads changes no bit of a result.
+//! Groups are cut into chunks of about [`CHUNK_ROWS`] rows, and the cut depends on the groups alone. Chunks run in parallel
+//! forward; backward each is a [`MicroBatch`], whose gradients are summed in an order that does not depend on threads.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{Decoder, Gradients, Group, Keep, Scores, Tape, TokenBatch};
+use super::{Decoder, Gradients, Group, Keep, MicroBatch, Scores, Tape, TokenBatch};
 use crate::kernels::Kernels;
 use crate::lora::LoraWeights;
 
 /// Rows a chunk is filled up to. Enough for the matrix kernel to run at its peak, few enough that two threads share a group.
 const CHUNK_ROWS: usize = 256;
-/// Bytes of gradients that may exist beside the sum.
-const GRADIENT_BYTES: usize = 256 << 20;
-/// Most chunks whose gradients exist at once.
-const MOST_AT_ONCE: usize = 8;
 
 /// A forward pass over groups that can be turned back.
 #[derive(Debug)]
 pub struct GroupTape<K: Kernels> {
-    chunks: Vec<Tape<K>>,
+    chunks: Vec<ChunkTape<K>>,
     /// Tokens of each completion, in order.
     lengths: Vec<usize>,
-    /// Completions of each chunk.
-    counts: Vec<usize>,
+}
+
+/// The forward pass of one chunk.
+#[derive(Debug)]
+struct ChunkTape<K: Kernels> {
+    tape: Tape<K>,
+    /// Which completions of all the chunk has.
+    completions: Range<usize>,
 }
 
 /// Cuts groups into chunks; a long group is cut between completions and its prompt repeated.
@@ -52,6 +57,20 @@ fn cut<'a>(groups: &[Group<'a>]) -> Vec<Vec<Group<'a>>> {
         }
     }
     chunks
+}
+
+/// Which completions of all each chunk has.
+fn completions_of(chunks: &[Vec<Group<'_>>]) -> Vec<Range<usize>> {
+    let mut first = 0;
+    let count = |chunk: &Vec<Group<'_>>| chunk.iter().map(|group| group.completions.len()).sum::<usize>();
+    chunks
+        .iter()
+        .map(|chunk| {
+            let range = first..first + count(chunk);
+            first = range.end;
+            range
+        })
+        .collect()
 }
 
 /// Cuts a flat list into pieces of these lengths.
@@ -117,20 +136,23 @@ impl<K: Kernels> Decoder<K> {
         temperature: f32,
         keep: Keep,
     ) -> (CompletionScores, GroupTape<K>) {
-        let cuts = cut(groups);
-        let counts = cuts.iter().map(|c| c.iter().map(|g| g.completions.len()).sum()).collect();
-        let (scores, chunks): (Vec<Scores>, Vec<Tape<K>>) =
-            cuts.par_iter().map(|chunk| self.forward(lora, TokenBatch::new(chunk), temperature, keep)).unzip();
+        let chunks = cut(groups);
+        let (scores, tapes): (Vec<Scores>, Vec<Tape<K>>) = chunks
+            .par_iter()
+            .map(|chunk| self.forward(lora, Arc::new(TokenBatch::new(chunk)), temperature, keep))
+            .unzip();
         let (scores, lengths) = (join(scores), lengths_of(groups));
         let out = CompletionScores {
             log_probs: pieces(&scores.log_probs, &lengths),
             entropy: pieces(&scores.entropy, &lengths),
         };
-        (out, GroupTape { chunks, lengths, counts })
+        let chunks = tapes.into_iter().zip(completions_of(&chunks));
+        let chunks = chunks.map(|(tape, completions)| ChunkTape { tape, completions }).collect();
+        (out, GroupTape { chunks, lengths })
     }
 
-    /// Adds to `gradients` those of `sum w log_prob + u entropy` over all tokens, with `w` and `u` one vector a completion as
-    /// the forward pass returned them; an empty `u` is zero.
+    /// Adds to `gradients` those of `sum w log_prob + u entropy` over all tokens, micro-batch after micro-batch: see
+    /// [`GroupTape::micro_batches`]. Who has threads to spare sums those by a tree instead.
     ///
     /// # Panics
     /// If `w`, or a non-empty `u`, is not laid out as the scores were.
@@ -142,46 +164,36 @@ impl<K: Kernels> Decoder<K> {
         u: &[Vec<f32>],
         gradients: &mut Gradients<K>,
     ) {
-        let GroupTape { chunks, lengths, counts } = tape;
-        let fits = |x: &[Vec<f32>]| x.iter().map(Vec::len).eq(lengths.iter().copied());
+        let mut part = gradients.zeros_like(self.kernels());
+        for batch in tape.micro_batches(w, u) {
+            part.clear(self.kernels());
+            self.backward_micro_batch(lora, &batch, &mut part);
+            gradients.add(self.kernels(), &part);
+        }
+    }
+}
+
+impl<K: Kernels> GroupTape<K> {
+    /// The chunks with the derivatives of the loss with respect to what they scored, `dL/dlog_prob = w` and
+    /// `dL/dentropy = u`, one vector a completion as the forward pass returned them; an empty `u` is zero.
+    ///
+    /// A chunk without weight (completions that were all equally good) has no gradient: its way back need not be walked, and it
+    /// is left out.
+    ///
+    /// # Panics
+    /// If `w`, or a non-empty `u`, is not laid out as the scores were.
+    pub fn micro_batches(self, w: &[Vec<f32>], u: &[Vec<f32>]) -> Vec<MicroBatch<K>> {
+        let fits = |x: &[Vec<f32>]| x.iter().map(Vec::len).eq(self.lengths.iter().copied());
         assert!(fits(w), "one weight for each scored token");
         assert!(u.is_empty() || fits(u), "no or as many entropy weights");
-        let mut first = 0;
-        let work: Vec<(Tape<K>, Vec<f32>, Vec<f32>)> = chunks
+        let part = |x: &[Vec<f32>], range: Range<usize>| if x.is_empty() { Vec::new() } else { x[range].concat() };
+        self.chunks
             .into_iter()
-            .zip(counts)
-            .map(|(tape, count)| {
-                let range = first..first + count;
-                first += count;
-                (tape, w[range.clone()].concat(), if u.is_empty() { Vec::new() } else { u[range].concat() })
-            })
-            .collect();
-        // A chunk without weight (completions that were all equally good) has no gradient: its way back is not walked.
-        let has_weight = |x: &[f32]| x.iter().any(|x| *x != 0.0);
-        let work: Vec<_> = work.into_iter().filter(|(_, w, u)| has_weight(w) || has_weight(u)).collect();
-        // Waves of a size that does not depend on the number of threads.
-        let wave = (GRADIENT_BYTES / gradients.bytes().max(1)).clamp(1, MOST_AT_ONCE);
-        let mut work = work.into_iter().enumerate();
-        loop {
-            let wave: Vec<_> = work.by_ref().take(wave).collect();
-            if wave.is_empty() {
-                return;
-            }
-            let parts: Vec<Gradients<K>> = wave
-                .into_par_iter()
-                .map(|(index, (tape, w, u))| {
-                    let mut part = gradients.zeros_like(self.kernels());
-                    if let Some(activity) = &mut part.activity {
-                        activity.stream = index as u64;
-                    }
-                    self.backward(lora, tape, &w, &u, &mut part);
-                    part
-                })
-                .collect();
-            for part in parts {
-                gradients.add(self.kernels(), &part);
-            }
-        }
+            .map(|chunk| (chunk.tape, part(w, chunk.completions.clone()), part(u, chunk.completions)))
+            .filter(|(_, w, u)| w.iter().chain(u).any(|weight| *weight != 0.0))
+            .enumerate()
+            .map(|(index, (tape, w, u))| MicroBatch::new(index as u64, tape, w, u))
+            .collect()
     }
 }
 
@@ -204,9 +216,12 @@ mod tests {
             groups.iter().flat_map(|g| g.completions.iter().map(|c| (g.prompt.len(), c.len()))).collect()
         };
         assert_eq!(chunks.iter().flat_map(|c| flat(c)).collect::<Vec<_>>(), flat(&groups));
-        for chunk in &chunks {
+        let ranges = completions_of(&chunks);
+        assert_eq!(ranges.iter().cloned().flatten().collect::<Vec<_>>(), (0..11).collect::<Vec<_>>());
+        for (chunk, range) in chunks.iter().zip(ranges) {
             let rows: usize = chunk.iter().map(Group::rows).sum();
             let completions: usize = chunk.iter().map(|g| g.completions.len()).sum();
+            assert_eq!(completions, range.len());
             assert!(
                 completions > 0 && (rows <= CHUNK_ROWS || completions == 1),
                 "{rows} rows, {completions} completions"

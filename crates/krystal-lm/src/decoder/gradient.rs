@@ -44,7 +44,6 @@ pub(crate) enum Slots {
 pub struct Gradients<K: Kernels> {
     pub(crate) slots: Slots,
     pub(crate) names: Vec<String>,
-    lengths: Vec<usize>,
     /// Tensors accumulated as `(r, n)`, which suits the kernels, and their rank: the `B` factors.
     transposed: BTreeMap<usize, usize>,
     pub(crate) buffers: Vec<K::Buffer>,
@@ -132,7 +131,6 @@ impl<K: Kernels> Gradients<K> {
         Self {
             slots: Slots::Lora(Vec::new()),
             names: Vec::new(),
-            lengths: Vec::new(),
             buffers: Vec::new(),
             transposed: BTreeMap::new(),
             activity: None,
@@ -141,7 +139,6 @@ impl<K: Kernels> Gradients<K> {
 
     fn push(&mut self, kernels: &K, name: String, len: usize) -> usize {
         self.names.push(name);
-        self.lengths.push(len);
         self.buffers.push(kernels.zeros(len));
         self.buffers.len() - 1
     }
@@ -159,9 +156,76 @@ impl<K: Kernels> Gradients<K> {
         (0..n).flat_map(|row| (0..*rank).map(move |column| column * n + row)).map(|at| values[at]).collect()
     }
 
-    /// Bytes of all gradients.
-    pub(crate) fn bytes(&self) -> usize {
-        self.lengths.iter().sum::<usize>() * size_of::<f32>()
+    /// Every sum over rows, tensors first.
+    fn sums(&self) -> impl Iterator<Item = &K::Buffer> {
+        self.buffers.iter().chain(self.activity.iter().flat_map(Activity::sums))
+    }
+
+    fn sums_mut(&mut self) -> impl Iterator<Item = &mut K::Buffer> {
+        self.buffers.iter_mut().chain(self.activity.iter_mut().flat_map(Activity::sums_mut))
+    }
+
+    /// Numbers that [`Gradients::write_flat`] writes.
+    pub fn flat_len(&self, kernels: &K) -> usize {
+        let n_rows = usize::from(self.activity.is_some());
+        self.sums().map(|sum| kernels.len(sum)).sum::<usize>() + n_rows
+    }
+
+    /// Writes everything one after another: tensors in order as [`Gradients::channels`] has them, then what was measured and the
+    /// number of rows it was measured on. All are sums over rows, so the gradients of several micro-batches may be added as such
+    /// lists, and the sum be read again. The number of rows is exact up to 2^24.
+    ///
+    /// # Panics
+    /// If `out` is not [`Gradients::flat_len`] long.
+    pub fn write_flat(&self, kernels: &K, out: &mut [f32]) {
+        assert_eq!(out.len(), self.flat_len(kernels), "as many places as there are numbers");
+        let mut rest = out;
+        for sum in self.sums() {
+            let (to, tail) = rest.split_at_mut(kernels.len(sum));
+            kernels.read(sum, to);
+            rest = tail;
+        }
+        if let (Some(activity), [n_rows]) = (&self.activity, rest) {
+            *n_rows = activity.n_rows as f32;
+        }
+    }
+
+    /// Replaces everything by what [`Gradients::write_flat`] wrote of the same tensors and measurements, or by a sum of such.
+    ///
+    /// # Panics
+    /// If there are not [`Gradients::flat_len`] numbers.
+    pub fn read_flat(&mut self, kernels: &K, flat: &[f32]) {
+        assert_eq!(flat.len(), self.flat_len(kernels), "as many numbers as there are places");
+        let mut rest = flat;
+        for sum in self.sums_mut() {
+            let (from, tail) = rest.split_at(kernels.len(sum));
+            *sum = kernels.upload(from);
+            rest = tail;
+        }
+        if let (Some(activity), [n_rows]) = (&mut self.activity, rest) {
+            activity.n_rows = *n_rows as u64;
+        }
+    }
+
+    /// The tensor that number `at` of [`Gradients::write_flat`]'s list belongs to; `None` for what was measured.
+    pub fn tensor_at(&self, kernels: &K, mut at: usize) -> Option<&str> {
+        let place = self.buffers.iter().position(|buffer| {
+            let is_here = at < kernels.len(buffer);
+            at = at.saturating_sub(kernels.len(buffer));
+            is_here
+        })?;
+        Some(&self.names[place])
+    }
+
+    /// Sets everything to zero.
+    pub fn clear(&mut self, kernels: &K) {
+        for sum in self.sums_mut() {
+            let len = kernels.len(sum);
+            kernels.clear(sum, len);
+        }
+        if let Some(activity) = &mut self.activity {
+            activity.n_rows = 0;
+        }
     }
 
     /// Zeros for the same tensors.
@@ -169,20 +233,19 @@ impl<K: Kernels> Gradients<K> {
         Self {
             slots: self.slots.clone(),
             names: self.names.clone(),
-            lengths: self.lengths.clone(),
             transposed: self.transposed.clone(),
-            buffers: self.lengths.iter().map(|len| kernels.zeros(*len)).collect(),
+            buffers: self.buffers.iter().map(|buffer| kernels.zeros(kernels.len(buffer))).collect(),
             activity: self.activity.as_ref().map(|activity| activity.zeros_like(kernels)),
         }
     }
 
     /// Adds another set of gradients of the same tensors.
     pub fn add(&mut self, kernels: &K, other: &Self) {
-        for (to, from) in self.buffers.iter_mut().zip(&other.buffers) {
+        for (to, from) in self.sums_mut().zip(other.sums()) {
             kernels.add(from, to);
         }
         if let (Some(to), Some(from)) = (&mut self.activity, &other.activity) {
-            to.add(kernels, from);
+            to.n_rows += from.n_rows;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Log-probability and entropy of completions, and their gradient.
 
+use std::sync::Arc;
+
 use super::gradient::Gradients;
 use super::{Activations, Adapted, Decoder, Saved, TokenBatch};
 use crate::kernels::{Kernels, LogProbWeights, LogProbs, Write};
@@ -33,13 +35,28 @@ enum Block<K: Kernels> {
 /// A forward pass that can be turned back.
 #[derive(Debug)]
 pub struct Tape<K: Kernels> {
-    batch: TokenBatch,
+    batch: Arc<TokenBatch>,
     temperature: f32,
+    keep: Keep,
     blocks: Vec<Block<K>>,
     /// Scored rows before and after the final norm, `(S, C)`.
     last: K::Buffer,
     hidden: K::Buffer,
     scores: LogProbs,
+}
+
+impl<K: Kernels> Tape<K> {
+    pub(super) fn batch(&self) -> &Arc<TokenBatch> {
+        &self.batch
+    }
+
+    pub(super) fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    pub(super) fn keep(&self) -> Keep {
+        self.keep
+    }
 }
 
 fn check_temperature(temperature: f32) {
@@ -110,10 +127,11 @@ impl<K: Kernels> Decoder<K> {
     pub fn forward(
         &self,
         lora: Option<&LoraWeights<K>>,
-        batch: TokenBatch,
+        batch: impl Into<Arc<TokenBatch>>,
         temperature: f32,
         keep: Keep,
     ) -> (Scores, Tape<K>) {
+        let batch = batch.into();
         check_temperature(temperature);
         let rope = self.rope(batch.max_positions());
         let mut a = Activations::new(self.kernels());
@@ -130,7 +148,7 @@ impl<K: Kernels> Decoder<K> {
         let (last, hidden) = self.scored_rows(&x, &batch);
         let scores = self.kernels().log_prob(&hidden, self.head(), &batch.targets, temperature);
         let out = Scores { log_probs: scores.log_prob.clone(), entropy: scores.entropy.clone() };
-        (out, Tape { batch, temperature, blocks, last, hidden, scores })
+        (out, Tape { batch, temperature, keep, blocks, last, hidden, scores })
     }
 
     /// Adds to `gradients` those of `sum_s w[s] log_prob[s] + u[s] entropy[s]`, with `w`, `u` in the order of the scores; an
@@ -146,7 +164,7 @@ impl<K: Kernels> Decoder<K> {
         w_entropy: &[f32],
         gradients: &mut Gradients<K>,
     ) {
-        let Tape { batch, temperature, blocks, last, hidden, scores } = tape;
+        let Tape { batch, temperature, keep: _, blocks, last, hidden, scores } = tape;
         let kernels = self.kernels();
         assert_eq!(w_log_prob.len(), batch.targets.len(), "one weight for each scored token");
         assert!(w_entropy.is_empty() || w_entropy.len() == w_log_prob.len(), "no or as many entropy weights");

@@ -112,6 +112,10 @@ pub trait Kernels: Debug + Send + Sync + 'static {
     fn upload(&self, values: &[f32]) -> Self::Buffer;
     /// The values of a buffer.
     fn download(&self, buffer: &Self::Buffer) -> Vec<f32>;
+    /// How many values a buffer has.
+    fn len(&self, buffer: &Self::Buffer) -> usize;
+    /// Copies the values of a buffer to `to`, which is as long.
+    fn read(&self, buffer: &Self::Buffer, to: &mut [f32]);
     /// Makes `to` a copy of `from`.
     fn copy(&self, from: &Self::Buffer, to: &mut Self::Buffer);
     /// Sets the length and every value to zero.

@@ -11,6 +11,7 @@ mod instruction_sets;
 mod layers_as_one;
 mod lora_backend;
 mod merged;
+mod micro_batches;
 mod random_model;
 mod sampling;
 mod shared;

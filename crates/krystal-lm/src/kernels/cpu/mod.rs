@@ -50,6 +50,15 @@ impl Kernels for Cpu {
         buffer.clone()
     }
 
+    fn len(&self, buffer: &Vec<f32>) -> usize {
+        buffer.len()
+    }
+
+    fn read(&self, buffer: &Vec<f32>, to: &mut [f32]) {
+        demand("to", to, 1, buffer.len());
+        to.copy_from_slice(buffer);
+    }
+
     fn copy(&self, from: &Vec<f32>, to: &mut Vec<f32>) {
         to.clone_from(from);
     }
