@@ -4,7 +4,9 @@
 mod dynamic;
 mod dynamic_events;
 mod speaker;
+mod spheres;
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,12 +15,14 @@ use krystal_lm::kernels::cpu::Cpu;
 use krystal_lm::{
     Decoder, Gradients, GroupTape, Keep, LanguageModel, LoraWeights, Tensor, decoder_from, save_language_model,
 };
+use sphere_hierarchy::{RunError, SphereConfig, SphereHierarchy};
 
 use crate::data::Prompt;
 use crate::policy::{Completion, GenerationRequest, Parameter, Policy, ScoreGroup, TokenScores, TokenWeights};
 
 pub use dynamic::{DynamicPolicy, DynamicTape};
 use speaker::Speaker;
+use spheres::sum_gradients;
 
 /// What can go wrong in a [`LmPolicy`] or a [`DynamicPolicy`].
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,23 @@ pub enum LmError {
     /// The hierarchy of layers could not do what was asked.
     #[error("the hierarchy of layers cannot do this")]
     Hierarchy(#[source] dynlora_core::Error),
+    /// The spheres that sum gradients cannot be set up so.
+    #[error("gradients cannot be summed that way")]
+    Spheres(#[source] sphere_hierarchy::Error),
+    /// Gradients could not be summed.
+    #[error("the gradients of the micro-batches cannot be summed")]
+    Gradient(#[source] RunError<Infallible>),
+    /// A gradient is infinite or not a number, again after it was computed twice.
+    #[error(
+        "micro-batch {micro_batch} of the backward pass: the gradient of `{tensor}` is not finite: lower the learning rate, or \
+         look for weights that are not finite"
+    )]
+    NotFinite {
+        /// The micro-batch, from 0.
+        micro_batch: usize,
+        /// The first tensor in question.
+        tensor: String,
+    },
     /// A step was refused; the snapshot published last keeps serving.
     #[error("step {step} is refused, and the last snapshot stays")]
     Step {
@@ -105,6 +126,7 @@ pub struct LmPolicy {
     speaker: Speaker,
     trained: Trained,
     masters: Vec<Master>,
+    spheres: SphereHierarchy,
 }
 
 impl LmPolicy {
@@ -137,7 +159,7 @@ impl LmPolicy {
     }
 
     fn new(model: Arc<LanguageModel>, trained: Trained, masters: Vec<Master>) -> Self {
-        Self { speaker: Speaker::new(model), trained, masters }
+        Self { speaker: Speaker::new(model), trained, masters, spheres: SphereHierarchy::default() }
     }
 
     /// Ends completions at these strings as well.
@@ -168,6 +190,16 @@ impl LmPolicy {
         self
     }
 
+    /// How the micro-batches of a gradient are shared out among threads: speed and memory alone, unless
+    /// [`SphereConfig::accumulation`] or [`SphereConfig::on_failure`] say otherwise.
+    ///
+    /// # Errors
+    /// [`LmError::Spheres`] for settings that are out of range.
+    pub fn with_spheres(mut self, config: SphereConfig) -> Result<Self, LmError> {
+        self.spheres = SphereHierarchy::new(config).map_err(LmError::Spheres)?;
+        Ok(self)
+    }
+
     /// The model, with its base weights.
     pub fn model(&self) -> &Arc<LanguageModel> {
         &self.speaker.model
@@ -194,9 +226,16 @@ impl LmPolicy {
 
     /// The published model.
     fn current(&self) -> (&Decoder<Cpu>, Option<&LoraWeights<Cpu>>) {
-        match &self.trained {
-            Trained::Adapter { published, .. } => (&self.speaker.model.decoder, Some(published)),
-            Trained::All { published, .. } => (published, None),
+        self.trained.published(&self.speaker.model.decoder)
+    }
+}
+
+impl Trained {
+    /// The published model, given the base.
+    fn published<'t>(&'t self, base: &'t Decoder<Cpu>) -> (&'t Decoder<Cpu>, Option<&'t LoraWeights<Cpu>>) {
+        match self {
+            Self::Adapter { published, .. } => (base, Some(published)),
+            Self::All { published, .. } => (published, None),
         }
     }
 }
@@ -230,12 +269,13 @@ impl Policy for LmPolicy {
     }
 
     fn backward(&mut self, tape: Self::Tape, weights: &TokenWeights) -> Result<(), LmError> {
-        let (decoder, lora) = self.current();
+        let (decoder, lora) = self.trained.published(&self.speaker.model.decoder);
         let mut gradients = match lora {
             Some(lora) => Gradients::lora(&Cpu, decoder.config(), lora),
             None => Gradients::all(&Cpu, decoder.config()),
         };
-        decoder.backward_groups(lora, tape, &weights.log_probs, &weights.entropy, &mut gradients);
+        let batches = tape.micro_batches(&weights.log_probs, &weights.entropy);
+        sum_gradients(&mut self.spheres, decoder, lora, &batches, &mut gradients)?;
         let index: std::collections::HashMap<&str, usize> =
             gradients.names().iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
         for master in &mut self.masters {

@@ -53,7 +53,7 @@ pub struct Reduction {
 /// println!("{}", step.statistics);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SphereHierarchy {
     config: SphereConfig,
     pool: Option<rayon::ThreadPool>,

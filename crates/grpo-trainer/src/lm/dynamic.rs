@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dynlora_core::{
-    AgentId, Export, HierarchyRest, HierarchyState, Level, LoraBackend, LoraHierarchy, SavedHierarchy, SavedLayer,
-    SavedState, Snapshot, StackGradient,
+    AgentId, Export, HierarchyRest, HierarchyState, Level, LoraHierarchy, SavedHierarchy, SavedLayer, SavedState,
+    Snapshot, StackGradient,
 };
 use krystal_lm::kernels::cpu::Cpu;
-use krystal_lm::{GroupTape, Keep, LanguageModel, LmBackend, ScoredBatch};
+use krystal_lm::{GroupTape, Keep, LanguageModel, LmBackend, stack_gradient};
+use sphere_hierarchy::{SphereConfig, SphereHierarchy};
 
 use super::dynamic_events::{events, metrics};
+use super::spheres::sum_gradients;
 use super::{LmError, Speaker};
 use crate::data::Prompt;
 use crate::policy::{
@@ -39,6 +41,7 @@ pub struct DynamicPolicy {
     /// Accumulated since the last step.
     gradients: BTreeMap<AgentId, StackGradient>,
     base: Option<String>,
+    spheres: SphereHierarchy,
 }
 
 /// What [`DynamicPolicy`] keeps between forward and backward pass: the passes of each agent.
@@ -102,7 +105,8 @@ impl DynamicPolicy {
         if let Some(agent) = agents.first() {
             backend.weights(&snapshot, *agent).map_err(LmError::Model)?;
         }
-        Ok(Self { speaker: Speaker::new(model), backend, hierarchy, gradients: BTreeMap::new(), base })
+        let (speaker, spheres) = (Speaker::new(model), SphereHierarchy::default());
+        Ok(Self { speaker, backend, hierarchy, gradients: BTreeMap::new(), base, spheres })
     }
 
     /// Ends completions at these strings as well.
@@ -131,6 +135,16 @@ impl DynamicPolicy {
     pub fn with_max_batch(mut self, max_batch: usize) -> Self {
         self.speaker.max_batch = max_batch;
         self
+    }
+
+    /// How the micro-batches of a gradient are shared out among threads: speed and memory alone, unless
+    /// [`SphereConfig::accumulation`] or [`SphereConfig::on_failure`] say otherwise.
+    ///
+    /// # Errors
+    /// [`LmError::Spheres`] for settings that are out of range.
+    pub fn with_spheres(mut self, config: SphereConfig) -> Result<Self, LmError> {
+        self.spheres = SphereHierarchy::new(config).map_err(LmError::Spheres)?;
+        Ok(self)
     }
 
     /// The model, with its base weights.
@@ -216,8 +230,12 @@ impl Policy for DynamicPolicy {
                 part.completions.iter().map(|place| all[*place].clone()).collect()
             };
             let (log_probs, entropy) = (own(&weights.log_probs), own(&weights.entropy));
-            let batch = ScoredBatch { tape, log_probs: &log_probs, entropy: &entropy };
-            let gradient = self.backend.compute_gradient(batch, &snapshot, part.agent).map_err(LmError::Model)?;
+            let lora = self.backend.weights(&snapshot, part.agent).map_err(LmError::Model)?;
+            let mut gradients = self.backend.gradients(&lora);
+            let batches = tape.micro_batches(&log_probs, &entropy);
+            let decoder = &self.speaker.model.decoder;
+            sum_gradients(&mut self.spheres, decoder, Some(&lora), &batches, &mut gradients)?;
+            let gradient = stack_gradient(&gradients, &snapshot, part.agent);
             match self.gradients.get_mut(&part.agent) {
                 Some(sum) => sum.add(&gradient),
                 None => {

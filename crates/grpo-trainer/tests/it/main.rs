@@ -16,4 +16,6 @@ mod loss_gradients;
 mod micro_batches;
 mod optimizer_fixtures;
 mod resume;
+#[cfg(feature = "lm")]
+mod spheres;
 mod task;
