@@ -15,3 +15,5 @@ pub use krystal_lm as lm;
 pub use krystal_math as math;
 #[cfg(feature = "verify")]
 pub use krystal_verify as verify;
+#[cfg(feature = "spheres")]
+pub use sphere_hierarchy as spheres;

@@ -13,6 +13,7 @@ use krystal::grpo::data::Record;
 use krystal::grpo::lm::{DynamicPolicy, LmPolicy};
 use krystal::lm::{Keep, LanguageModel, LmBackend, module_shapes};
 use krystal::resonance::{ResonanceConfig, ResonanceEngine};
+use krystal::spheres::{SphereConfig, count_at_depth};
 use serde::Serialize;
 
 use crate::failure::usage;
@@ -85,6 +86,11 @@ pub(crate) struct TrainableOptions {
     /// Compute activations again on the way back: a third more work, several times less memory
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL", hide_default_value = true, hide_possible_values = true)]
     pub(crate) recompute: bool,
+    /// Depth of the tree of spheres that share out the micro-batches of a gradient: 0 is one sphere on one thread, each level has
+    /// twelve times as many; speed and memory only [default: chosen by the micro-batches]
+    #[arg(long, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sphere_depth: Option<u32>,
     /// Most sequences that a thread decodes together; speed and memory only
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) max_batch: usize,
@@ -97,6 +103,9 @@ pub(crate) struct TrainableOptions {
 impl TrainableOptions {
     /// What the flags ask for.
     pub(crate) fn trained(&self) -> anyhow::Result<Trained<'_>> {
+        if let Some(depth) = self.sphere_depth {
+            count_at_depth(depth).map_err(|error| usage(format!("--sphere-depth: {error}")))?;
+        }
         let path = self.adapter.as_deref();
         // Before minutes of work, not after them.
         if let Some(path) = path.filter(|path| *path != Path::new(DYNAMIC) && !path.is_dir()) {
@@ -139,6 +148,7 @@ impl TrainableOptions {
                 LmPolicy::with_adapter(model, adapter, base)
             }
         };
+        let policy = policy.with_spheres(self.spheres())?;
         Ok(policy.with_keep(self.keep()).with_max_batch(self.max_batch).with_stop_strings(self.stop.clone()))
     }
 
@@ -176,6 +186,7 @@ impl TrainableOptions {
             hierarchy.add_agent(AgentId(*agent))?;
         }
         let policy = DynamicPolicy::new(model, hierarchy, base)?;
+        let policy = policy.with_spheres(self.spheres())?;
         Ok(policy.with_keep(self.keep()).with_max_batch(self.max_batch).with_stop_strings(self.stop.clone()))
     }
 
@@ -206,6 +217,10 @@ impl TrainableOptions {
 
     fn keep(&self) -> Keep {
         if self.recompute { Keep::BlockInputs } else { Keep::Activations }
+    }
+
+    fn spheres(&self) -> SphereConfig {
+        SphereConfig { depth: self.sphere_depth, ..SphereConfig::default() }
     }
 
     fn target_modules(&self) -> TargetModules {

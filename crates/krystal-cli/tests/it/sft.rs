@@ -52,6 +52,8 @@ fn a_fresh_model_learns_its_demonstrations() {
         &tiny.path("lora"),
         "--max-steps",
         "3",
+        "--sphere-depth",
+        "1",
         "--json",
     ]);
     let adapter = again.json()["trained"].as_str().unwrap().to_owned();
@@ -76,6 +78,8 @@ fn demonstrations_that_cannot_be_learned() {
     krystal(&["sft", "--model", &tiny.model(), "--data", &empty]).fails(1, &["record 1", "not empty"]);
     let few = tiny.write("few.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n");
     krystal(&["sft", "--model", &tiny.model(), "--data", &few]).fails(1, &["at least 8 records", "batch_size"]);
+    let deep = ["--sphere-depth", "18"];
+    krystal(&[&["sft", "--model", &tiny.model(), "--data", &data][..], &deep].concat()).fails(2, &["--sphere-depth"]);
     let sizes = ["--eval-size", "400"];
     krystal(&[&["sft", "--model", &tiny.model(), "--data", &data][..], &sizes].concat()).fails(2, &["--eval-size 400"]);
 }

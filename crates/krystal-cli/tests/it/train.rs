@@ -82,9 +82,15 @@ fn a_run_leaves_all_that_it_should_and_can_be_reproduced() {
     assert!(rewards.fold(0.0, f64::max) <= 0.5);
     assert_eq!(fs::read_to_string(tiny.folder.path().join("run/completions.jsonl")).unwrap().lines().count(), 6 * 64);
     krystal(&["adapter", "verify", "--model", &tiny.model(), "--adapter", &tiny.path("run/adapter"), "--json"]).json();
-    // On one thread.
-    assert_eq!(train(&tiny, "one", &["--threads", "1", "--quiet"]).code, Some(0));
-    assert_same_run(&tiny, "run", "one");
+    // On one thread, on three, and with other spheres.
+    for (name, more) in [
+        ("one", &["--threads", "1"][..]),
+        ("three", &["--threads", "3", "--sphere-depth", "3"]),
+        ("alone", &["--threads", "2", "--sphere-depth", "0"]),
+    ] {
+        assert_eq!(train(&tiny, name, &[more, &["--quiet"]].concat()).code, Some(0));
+        assert_same_run(&tiny, "run", name);
+    }
     // From its own configuration, in another working directory.
     let again = tiny.path("again");
     let ran = krystal(&["train", "--config", &tiny.path("run/config.toml"), "--run-dir", &again]);
@@ -167,6 +173,8 @@ fn runs_that_cannot_start() {
     with(&["--data", &blind, "--reward", "math"]).fails(1, &["`math` cannot judge any", "answer"]);
     given(&["--num-generations", "1"]).fails(1, &["num_generations", "at least 2"]);
     given(&["--loss-type", "ppo"]).fails(2, &["--loss-type", "dr_grpo"]);
+    given(&["--sphere-depth", "18"]).fails(2, &["--sphere-depth", "depth 18", "at most 17"]);
+    given(&["--sphere-depth", "-1"]).fails(2, &["--sphere-depth"]);
     given(&["--lora-r", "0"]).fails(1, &["rank"]);
     given(&["--target-modules", "q_proj,nose"]).fails(1, &["`nose`", "v_proj"]);
     given(&["--prompts-per-step", "100"]).fails(1, &["100 records", "prompts_per_step"]);

@@ -73,7 +73,10 @@ fn three_agents_learn_and_the_run_can_be_reproduced_and_continued() {
     assert!(layers["layers"][3]["norm"].as_f64().unwrap() > 0.0, "{layers}");
     assert!(events.iter().any(|event| event["event"] == "snapshot" && event["id"].is_string()));
 
-    assert_eq!(train(&tiny, "one", &[&flags[..], &["--threads", "1", "--quiet"]].concat()).code, Some(0));
+    assert_eq!(
+        train(&tiny, "one", &[&flags[..], &["--threads", "1", "--sphere-depth", "1", "--quiet"]].concat()).code,
+        Some(0)
+    );
     assert_same_run(&tiny, "run", "one");
     // As if it had been killed after step 11: without newer checkpoints, what came after step 10 is taken again.
     for entry in fs::read_dir(tiny.folder.path().join("one/checkpoints")).unwrap() {
