@@ -7,7 +7,7 @@ use crate::engine::{Engine, Outcome, Plan};
 use crate::error::{Error, RunError};
 use crate::reduce::kernel::{NORM_BLOCK, squares};
 use crate::statistics::{SphereStatistics, Statistics, levels, predicted_speed_up};
-use crate::tree::{choose_depth, height, share, width};
+use crate::tree::{choose_depth, height, width};
 use crate::worker::{Clock, ClockSlot, GradientWorker, StreamingWorker, Whole};
 
 /// The gradient of a step.
@@ -99,7 +99,7 @@ impl SphereHierarchy {
         worker: &W,
         batches: &[W::Batch],
     ) -> Result<Reduction, RunError<W::Error>> {
-        self.run_on(&Local, worker, batches.len(), batches)
+        self.run_on(&Local, worker, batches)
     }
 
     /// As [`SphereHierarchy::run`] for a worker that hands its gradient over in buckets.
@@ -111,23 +111,22 @@ impl SphereHierarchy {
         worker: &W,
         batches: &[W::Batch],
     ) -> Result<Reduction, RunError<W::Error>> {
-        self.run_streaming_on(&Local, worker, batches.len(), batches)
+        self.run_streaming_on(&Local, worker, batches)
     }
 
-    /// As [`SphereHierarchy::run`] together with other ranks: of `n_batches` in all this rank has those of its
-    /// [`share`]. Every rank returns the same gradient, with the bits that one rank would get from all the batches.
+    /// As [`SphereHierarchy::run`] together with other ranks, each with its own part of the step's micro-batches: they follow one
+    /// another in order of rank, and a rank may have none. [`share`](crate::share) divides them evenly. Every rank returns the same
+    /// gradient, with the bits that one rank would get from all the batches.
     ///
     /// # Errors
-    /// As [`SphereHierarchy::run`]; [`Error::OtherRank`] where another rank failed; [`Error::Counts`] where `batches` is not
-    /// this rank's share; [`Error::Collective`].
+    /// As [`SphereHierarchy::run`]; [`Error::OtherRank`] where another rank failed; [`Error::Collective`].
     pub fn run_on<W: GradientWorker>(
         &mut self,
         collective: &dyn Collective,
         worker: &W,
-        n_batches: usize,
         batches: &[W::Batch],
     ) -> Result<Reduction, RunError<W::Error>> {
-        self.run_streaming_on(collective, &Whole(worker), n_batches, batches)
+        self.run_streaming_on(collective, &Whole(worker), batches)
     }
 
     /// As [`SphereHierarchy::run_on`] for a worker that hands its gradient over in buckets.
@@ -138,19 +137,13 @@ impl SphereHierarchy {
         &mut self,
         collective: &dyn Collective,
         worker: &W,
-        n_batches: usize,
         batches: &[W::Batch],
     ) -> Result<Reduction, RunError<W::Error>> {
         let started = self.clock.now();
         let (rank, ranks) = (collective.rank(), collective.size());
-        let own = share(n_batches, rank, ranks);
+        let Place { here: own, n_batches } = place(collective, batches.len())?;
         if n_batches == 0 {
             return Err(Error::NoBatches.into());
-        }
-        if batches.len() != own.len() {
-            return Err(
-                Error::Counts { what: "batches of this rank", expected: own.len(), found: batches.len() }.into()
-            );
         }
         let mut buckets = worker.buckets();
         if buckets.is_empty() {
@@ -293,6 +286,23 @@ impl SphereHierarchy {
         let depth = if block_level == wanted { depth } else { height - block_level };
         Ok((plan, depth))
     }
+}
+
+/// Where a rank's micro-batches stand among those of the step.
+struct Place {
+    here: std::ops::Range<usize>,
+    n_batches: usize,
+}
+
+fn place(collective: &dyn Collective, n_here: usize) -> Result<Place, Error> {
+    if collective.size() == 1 {
+        return Ok(Place { here: 0..n_here, n_batches: n_here });
+    }
+    let all = collective.gather_bytes(&(n_here as u64).to_le_bytes())?;
+    let counts: Vec<usize> =
+        all.iter().map(|bytes| bytes.as_array::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize)).collect();
+    let first: usize = counts[..collective.rank()].iter().sum();
+    Ok(Place { here: first..first + n_here, n_batches: counts.iter().sum() })
 }
 
 /// The children of a single sphere as the one that they are.

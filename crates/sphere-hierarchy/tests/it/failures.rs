@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use sphere_hierarchy::collective::{Collective, InProcess, Local};
+use sphere_hierarchy::collective::{Collective, InProcess};
 use sphere_hierarchy::{
     Accumulation, Attempt, Error, GradientWorker, LeafFailure, OnFailure, Reduction, RunError, SphereConfig,
     SphereHierarchy, share,
@@ -204,7 +204,7 @@ fn what_is_dropped_is_made_up_for_and_the_rest_keeps_its_bits() {
         for ranks in [2, 3] {
             let found = on_ranks(ranks, N_LEAVES, |collective, own| {
                 let worker = Failing::new(How::Refuse, &dropped, 2);
-                hierarchy(2, None, OnFailure::DropAndRescale).run_on(collective, &worker, N_LEAVES, own).unwrap()
+                hierarchy(2, None, OnFailure::DropAndRescale).run_on(collective, &worker, own).unwrap()
             });
             found.into_iter().for_each(|found| check(found, &format!("{ranks} ranks")));
         }
@@ -217,7 +217,7 @@ fn nothing_is_left_of_a_step_whose_batches_all_fail() {
     for ranks in [1, 3] {
         let errors = on_ranks(ranks, 20, |collective, own| {
             let worker = Failing::new(How::Refuse, &all, 2);
-            let run = hierarchy(2, None, OnFailure::DropAndRescale).run_on(collective, &worker, 20, own);
+            let run = hierarchy(2, None, OnFailure::DropAndRescale).run_on(collective, &worker, own);
             run.unwrap_err().to_string()
         });
         let expected = "all 20 micro-batches of the step failed, so there is nothing to add";
@@ -229,7 +229,7 @@ fn nothing_is_left_of_a_step_whose_batches_all_fail() {
 fn a_failure_on_one_rank_ends_the_step_on_all() {
     let errors = on_ranks(2, 20, |collective, own| {
         let worker = Failing::new(How::Refuse, &[15], 2);
-        hierarchy(1, None, OnFailure::Fail).run_on(collective, &worker, 20, own).unwrap_err().to_string()
+        hierarchy(1, None, OnFailure::Fail).run_on(collective, &worker, own).unwrap_err().to_string()
     });
     assert_eq!(errors, ["the step failed on rank 1, at micro-batch 15", "micro-batch 15 failed 2 times"]);
 }
@@ -256,6 +256,12 @@ fn settings_and_steps_at_the_edges() {
     let streamed = Streamed { planted: Planted::new(4), buckets: vec![2, 2] };
     let error = SphereHierarchy::new(refused).unwrap().run_streaming(&streamed, &[0]).unwrap_err();
     assert!(matches!(error, RunError::Hierarchy(Error::DropWhileStreaming { buckets: 2 })));
-    let wrong = spheres.run_on(&Local, &Planted::new(3), 5, &[0]).unwrap_err();
-    assert_eq!(wrong.to_string(), "expected 5 batches of this rank, got 1");
+    let none = on_ranks(2, 0, |collective, own| {
+        SphereHierarchy::new(SphereConfig::default())
+            .unwrap()
+            .run_on(collective, &Planted::new(3), own)
+            .unwrap_err()
+            .to_string()
+    });
+    assert_eq!(none, ["a step needs at least one batch, got 0"; 2]);
 }

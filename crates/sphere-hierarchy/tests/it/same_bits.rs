@@ -22,7 +22,7 @@ fn over_ranks(ranks: usize, n_leaves: usize, n: usize, config: &SphereConfig) ->
             scope.spawn(move || {
                 let own: Vec<usize> = share(n_leaves, collective.rank(), ranks).collect();
                 let mut spheres = SphereHierarchy::new(config.clone()).unwrap();
-                spheres.run_on(&collective, &Planted::new(n), n_leaves, &own).unwrap()
+                spheres.run_on(&collective, &Planted::new(n), &own).unwrap()
             })
         };
         let threads: Vec<_> = group.into_iter().map(run).collect();
@@ -74,6 +74,27 @@ fn ranks_get_the_bits_of_one_machine() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn ranks_need_not_have_equal_parts() {
+    let (n_leaves, n) = (160, 20);
+    let expected = expected(n_leaves, n, Accumulation::Plain);
+    for bounds in [[0, 0, 160, 160], [0, 1, 13, 160], [0, 144, 145, 160], [0, 70, 71, 160]] {
+        let found = std::thread::scope(|scope| {
+            let run = |collective: InProcess| {
+                scope.spawn(move || {
+                    let rank = collective.rank();
+                    let own: Vec<usize> = (bounds[rank]..bounds[rank + 1]).collect();
+                    let mut spheres = SphereHierarchy::new(config(2, Some(1), Accumulation::Plain, None)).unwrap();
+                    spheres.run_on(&collective, &Planted::new(n), &own).unwrap().gradient
+                })
+            };
+            let threads: Vec<_> = InProcess::group(3).into_iter().map(run).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(found.iter().all(|found| bits(found) == bits(&expected)), "{bounds:?}");
     }
 }
 
