@@ -105,6 +105,26 @@ pub enum Error {
         /// Why.
         reason: &'static str,
     },
+    /// Costs that no machine has.
+    #[error("a cost model was refused: {what}")]
+    CostModel {
+        /// What must hold.
+        what: &'static str,
+    },
+    /// A measurement that cannot be one.
+    #[error("a sample needs a time above 0, bytes, and machines enough for what it timed: {sample}")]
+    Sample {
+        /// As it was given.
+        sample: String,
+    },
+    /// Measurements that leave a cost open.
+    #[error("the samples do not determine the {what}: {needed} needed")]
+    Undetermined {
+        /// What is open.
+        what: &'static str,
+        /// What would determine it, with its verb.
+        needed: &'static str,
+    },
     /// The engine between the ranks failed.
     #[error("rank {rank} of {size} could not {what}: {reason}")]
     Collective {

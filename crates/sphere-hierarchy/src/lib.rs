@@ -16,6 +16,7 @@ mod tree;
 mod worker;
 
 pub mod collective;
+pub mod cost_model;
 
 pub use config::{OnFailure, SphereConfig};
 pub use element::Element;
