@@ -2,7 +2,8 @@
 
      reduce ADD_BYTES_PER_SECOND METHOD[,METHOD...] ELEMENTS...
 
-   Methods: send_receive and add (what a cost model is fitted to), segments, recursive, ring, doubling, tree, allreduce.
+   Methods: send_receive and add (what a cost model is fitted to), segments, segments_doubling, recursive_segments, ring,
+   recursive_doubling, tree, allreduce.
 
    Made for SimGrid: `smpicc -O2 reduce.c -o reduce`, then `smpirun -platform FILE ./reduce ...`. There the wire is simulated, large
    buffers are folded onto one another (their contents mean nothing), and additions are injected, not measured: so many bytes of
@@ -65,11 +66,34 @@ static MPI_Comm siblings(int group, int stride) {
   return known[level];
 }
 
+static void swap(int to, const float *send, int sent, int from, float *receive, int received) {
+  MPI_Sendrecv(send, sent, MPI_FLOAT, to, TAG, receive, received, MPI_FLOAT, from, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+}
+
+enum Gather { BY_LIBRARY, BY_DOUBLING };
+
+/* All-gather of everyone's segment: each rank passes all it has to ranks 1, 2, 4 and so on before it. */
+static void gather_by_doubling(const float *mine, float *values, int elements) {
+  /* Segments from this rank's on, going round; so that any of them fit, each has the room of the longest. */
+  int room = elements / size + 1;
+  float *held = buffer((size_t)room * size);
+  if (!folded) memcpy(held, mine, room * sizeof(float));
+  for (int distance = 1; distance < size; distance *= 2) {
+    int segments = distance < size - distance ? distance : size - distance;
+    swap((rank + size - distance) % size, held, segments * room, (rank + distance) % size, held + distance * room, segments * room);
+  }
+  for (int r = 0; r < size && !folded; r++) {
+    int segment = (rank + r) % size, start = bound(elements, segment, size);
+    memcpy(values + start, held + r * room, (bound(elements, segment + 1, size) - start) * sizeof(float));
+  }
+  release(held);
+}
+
 /* Exclusive segments: in groups of `group` ranks every rank gets its segment of every gradient and adds them in order of rank;
    the owners of the same segment in other groups go on in the same way; then the sums are gathered. */
-static void by_segments(int group, int stride, float *values, int elements) {
+static void by_segments(int group, int stride, enum Gather gather, float *values, int elements) {
   if (stride >= size) return;
-  if (size % (stride * group)) fail("groups must be complete for", "recursive");
+  if (size % (stride * group)) fail("groups must be complete for", "recursive_segments");
   MPI_Comm comm = siblings(group, stride);
   int place, members;
   MPI_Comm_rank(comm, &place);
@@ -86,19 +110,18 @@ static void by_segments(int group, int stride, float *values, int elements) {
   float *parts = buffer((size_t)mine * members);
   MPI_Alltoallv(values, counts, starts, MPI_FLOAT, parts, part_counts, part_starts, MPI_FLOAT, comm);
   for (int r = 1; r < members; r++) add(parts, parts + part_starts[r], mine);
-  by_segments(group, stride * group, parts, mine);
-  MPI_Allgatherv(parts, mine, MPI_FLOAT, values, counts, starts, MPI_FLOAT, comm);
+  by_segments(group, stride * group, gather, parts, mine);
+  if (gather == BY_DOUBLING) gather_by_doubling(parts, values, elements);
+  else MPI_Allgatherv(parts, mine, MPI_FLOAT, values, counts, starts, MPI_FLOAT, comm);
   release(parts);
   free(counts);
 }
 
-static void segments(float *values, int elements) { by_segments(size, 1, values, elements); }
+static void segments(float *values, int elements) { by_segments(size, 1, BY_LIBRARY, values, elements); }
 
-static void recursive(float *values, int elements) { by_segments(ARITY, 1, values, elements); }
+static void segments_doubling(float *values, int elements) { by_segments(size, 1, BY_DOUBLING, values, elements); }
 
-static void swap(int to, const float *send, int sent, int from, float *receive, int received) {
-  MPI_Sendrecv(send, sent, MPI_FLOAT, to, TAG, receive, received, MPI_FLOAT, from, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-}
+static void recursive_segments(float *values, int elements) { by_segments(ARITY, 1, BY_LIBRARY, values, elements); }
 
 /* Segments travel around the ring once to be summed and once more to be known. */
 static void ring(float *values, int elements) {
@@ -116,7 +139,7 @@ static void ring(float *values, int elements) {
 }
 
 /* Whole gradients between partners at twice the distance every time; ranks beyond a power of two hand in and are told. */
-static void doubling(float *values, int elements) {
+static void recursive_doubling(float *values, int elements) {
   int power = 1;
   while (2 * power <= size) power *= 2;
   float *scratch = buffer(elements);
@@ -185,8 +208,9 @@ static const struct Method {
   const char *name;
   void (*run)(float *, int);
   int sums;
-} methods[] = {{"send_receive", send_receive, 0}, {"add", add_once, 0}, {"segments", segments, 1}, {"recursive", recursive, 1},
-               {"ring", ring, 1}, {"doubling", doubling, 1}, {"tree", tree, 1}, {"allreduce", allreduce, 1}};
+} methods[] = {{"send_receive", send_receive, 0}, {"add", add_once, 0}, {"segments", segments, 1},
+               {"segments_doubling", segments_doubling, 1}, {"recursive_segments", recursive_segments, 1}, {"ring", ring, 1},
+               {"recursive_doubling", recursive_doubling, 1}, {"tree", tree, 1}, {"allreduce", allreduce, 1}};
 
 static void check(const struct Method *method) {
   float *values = buffer(CHECKED_ELEMENTS);

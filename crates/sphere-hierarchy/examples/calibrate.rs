@@ -33,9 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| format!("{file}, line {}: {error}", index + 1))
-        })
+        .map(|(index, line)| serde_json::from_str(line).map_err(|error| format!("{file}, line {}: {error}", index + 1)))
         .collect::<Result<Vec<Sample>, _>>()?;
     let fit = CostModel::fit(&samples)?;
     let forecasts: Vec<Forecast> =
@@ -45,10 +43,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     for link in fit.model.links() {
-        let megabytes = 1e-6 / link.seconds_per_byte;
-        println!("from {:>9} bytes: {:.1} us and {megabytes:.0} MB/s", link.from_bytes, link.latency_s * 1e6);
+        let (latency_us, speed) = (link.latency_s * 1e6, speed(link.seconds_per_byte));
+        println!("messages from {} bytes on: {latency_us:.1} us and {speed}", link.from_bytes);
     }
-    println!("additions: {:.0} MB/s", 1e-6 / fit.model.add_seconds_per_byte());
+    println!("additions: {}", speed(fit.model.add_seconds_per_byte()));
     let percent = |share: f64| share * 1e2;
     println!(
         "{} samples, off by {:.1} % (root mean square), {:.1} % at worst",
@@ -62,4 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn list<T: FromStr>(values: &str) -> Result<Vec<T>, T::Err> {
     values.split(',').map(str::parse).collect()
+}
+
+fn speed(seconds_per_byte: f64) -> String {
+    if seconds_per_byte == 0.0 { "no time for bytes".into() } else { format!("{:.0} MB/s", 1e-6 / seconds_per_byte) }
 }

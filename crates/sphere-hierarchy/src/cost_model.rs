@@ -285,8 +285,7 @@ mod tests {
     fn steps_are_counted_by_hand() {
         let latency = CostModel::new(1.0, 0.0, 0.0).unwrap();
         let messages = |algorithm, machines| latency.seconds(algorithm, machines, 1_000);
-        let algorithms = 
-            [Tree, Segments, SegmentsAtOnce, SegmentsDoubling, RecursiveSegments, Ring, RecursiveDoubling];
+        let algorithms = [Tree, Segments, SegmentsAtOnce, SegmentsDoubling, RecursiveSegments, Ring, RecursiveDoubling];
         assert_eq!(algorithms, Algorithm::ALL);
         for (machines, expected) in [
             (1, [0.0; 7]),

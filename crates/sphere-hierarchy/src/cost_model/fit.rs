@@ -71,11 +71,14 @@ pub struct Fit {
     pub worst_relative_error: f64,
 }
 
-/// A regime of messages is divided at a size only where one latency and one bandwidth miss it by more than this (root mean
-/// square, relative), and where dividing halves that.
-const DIVIDE_ABOVE: f64 = 0.05;
-/// Sizes that a regime needs: two determine a line, the third can contradict it.
-const SIZES_OF_A_REGIME: usize = 3;
+/// Relative error, root mean square, that is good enough: below it no line is added.
+const GOOD_ENOUGH: f64 = 0.02;
+/// Each line more must divide the sum of squared errors by this.
+const WORTH_A_LINE: f64 = 2.0;
+/// Sizes that one of several lines needs: two determine it, the third can contradict it.
+const SIZES_OF_A_LINE: usize = 3;
+/// Lines at most.
+const MOST_LINES: usize = 8;
 
 /// One message: `seconds` for `bytes`.
 #[derive(Debug, Clone, Copy)]
@@ -87,9 +90,10 @@ struct Message {
 impl CostModel {
     /// The model that predicts `samples` best: the least sum of squared relative errors, no cost below 0.
     ///
-    /// Messages get one latency and one bandwidth; where that misses by more than 5 % and two lines, below and above
-    /// some size, miss by less than half as much, they get two, and so on. Every line rests on three sizes or more, but for a
-    /// single line, which two sizes determine.
+    /// Messages get one latency and one bandwidth, or several, each from some size on: as many as minimise
+    /// `2^lines * sum of squares`, where squares below those of an error of 2 % count as these, and each of several rests on
+    /// three sizes or more. The sizes at which they change are the best there are (dynamic programming, cubic in the number of
+    /// samples).
     ///
     /// # Errors
     /// [`Error::Sample`] for a time that is not positive and finite, or a message without another machine;
@@ -143,9 +147,12 @@ fn fit_links(samples: &[&Sample]) -> Result<Vec<Link>> {
     if sizes(&messages) < 2 {
         return Err(Error::Undetermined { what: "latency and bandwidth", needed: "messages of two sizes are" });
     }
-    let mut links = Vec::new();
-    divide(&messages, 0, &mut links);
-    Ok(links)
+    let links = lines(&messages).into_iter().map(|(first, line)| Link {
+        from_bytes: if first == 0 { 0 } else { messages[first].bytes.ceil() as u64 },
+        latency_s: line.latency_s,
+        seconds_per_byte: line.seconds_per_byte,
+    });
+    Ok(links.collect())
 }
 
 /// Sizes among sorted messages.
@@ -153,26 +160,47 @@ fn sizes(messages: &[Message]) -> usize {
     messages.chunk_by(|a, b| a.bytes == b.bytes).count()
 }
 
-/// Appends the lines of sorted messages, the first of which holds from `from_bytes` on.
-fn divide(messages: &[Message], from_bytes: u64, links: &mut Vec<Link>) {
-    let whole = Line::through(messages);
-    let rms = (whole.squares / messages.len() as f64).sqrt();
-    let best = (1..messages.len())
-        .filter(|&at| messages[at - 1].bytes < messages[at].bytes)
-        .map(|at| messages.split_at(at))
-        .filter(|(low, high)| sizes(low) >= SIZES_OF_A_REGIME && sizes(high) >= SIZES_OF_A_REGIME)
-        .map(|(low, high)| (Line::through(low).squares + Line::through(high).squares, low, high))
-        .min_by(|a, b| a.0.total_cmp(&b.0));
-    match best {
-        Some((squares, low, high)) if rms > DIVIDE_ABOVE && squares < whole.squares / 4.0 => {
-            divide(low, from_bytes, links);
-            divide(high, high[0].bytes.ceil() as u64, links);
+/// The lines of sorted messages, each with the first message that is its own.
+fn lines(messages: &[Message]) -> Vec<(usize, Line)> {
+    let enough = messages.len() as f64 * GOOD_ENOUGH * GOOD_ENOUGH;
+    let whole = vec![(0, Line::through(messages))];
+    let (mut least, mut chosen) = (squares(&whole).max(enough), whole);
+    // The best lines of the first so many messages: at first one line, then one more every time.
+    let ends: Vec<usize> = (1..=messages.len())
+        .filter(|&end| end == messages.len() || messages[end - 1].bytes < messages[end].bytes)
+        .collect();
+    let own = |first: usize, end: usize| {
+        let own = &messages[first..end];
+        (sizes(own) >= SIZES_OF_A_LINE).then(|| Line::through(own))
+    };
+    let mut best: Vec<Option<Vec<(usize, Line)>>> =
+        ends.iter().map(|&end| own(0, end).map(|line| vec![(0, line)])).collect();
+    for n_lines in 2..=MOST_LINES {
+        let longer = |&end: &usize| {
+            let candidates =
+                ends.iter().zip(&best).take_while(|&(&first, _)| first < end).filter_map(|(&first, before)| {
+                    let mut lines = before.clone()?;
+                    lines.push((first, own(first, end)?));
+                    Some(lines)
+                });
+            candidates.min_by(|a, b| squares(a).total_cmp(&squares(b)))
+        };
+        best = ends.iter().map(longer).collect();
+        let Some(Some(all)) = best.last() else { break };
+        let weighed = squares(all).max(enough) * WORTH_A_LINE.powi(n_lines as i32 - 1);
+        if weighed < least {
+            (least, chosen) = (weighed, all.clone());
         }
-        _ => links.push(Link { from_bytes, latency_s: whole.latency_s, seconds_per_byte: whole.seconds_per_byte }),
     }
+    chosen
+}
+
+fn squares(lines: &[(usize, Line)]) -> f64 {
+    lines.iter().map(|(_, line)| line.squares).sum()
 }
 
 /// The line of least squared relative error, neither coefficient below 0.
+#[derive(Debug, Clone, Copy)]
 struct Line {
     latency_s: f64,
     seconds_per_byte: f64,

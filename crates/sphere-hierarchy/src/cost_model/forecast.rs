@@ -37,7 +37,7 @@ pub struct Forecast {
     pub compute_s: f64,
     /// By machines, then in the order of [`Algorithm::ALL`].
     pub predictions: Vec<Prediction>,
-    /// By machines.
+    /// By machines, where there are several.
     pub crossovers: Vec<Crossover>,
 }
 
@@ -62,7 +62,7 @@ impl CostModel {
                 .iter()
                 .flat_map(|&machines| Algorithm::ALL.map(|algorithm| prediction(machines, algorithm)))
                 .collect(),
-            crossovers: machines.iter().map(crossover).collect(),
+            crossovers: machines.iter().filter(|&&machines| machines > 1).map(crossover).collect(),
         }
     }
 }
@@ -77,7 +77,9 @@ impl fmt::Display for Forecast {
         }
         for Crossover { machines, bytes } in crossovers {
             match bytes {
-                Some(bytes) => writeln!(f, "{machines} machines: segments beat recursive doubling from {bytes} bytes on")?,
+                Some(bytes) => {
+                    writeln!(f, "{machines} machines: segments beat recursive doubling from {bytes} bytes on")?
+                }
                 None => writeln!(f, "{machines} machines: recursive doubling beats segments at any size")?,
             }
         }
@@ -98,9 +100,11 @@ mod tests {
         let segments = forecast.predictions[8];
         assert_eq!((segments.machines, segments.algorithm), (12, Algorithm::Segments));
         assert_eq!(segments.seconds, model.seconds(Algorithm::Segments, 12, 40_000_000));
+        let [crossover] = forecast.crossovers[..] else { panic!("{:?}", forecast.crossovers) };
+        assert_eq!(crossover.bytes, model.crossover_bytes(Algorithm::RecursiveDoubling, Algorithm::Segments, 12));
         let text = forecast.to_string();
         assert!(text.starts_with("A model, not a measurement: 10000000 f32"), "{text}");
-        assert!(text.contains("      12  segments                  26.763     10.34\n"), "{text}");
+        assert!(text.contains("      12  segments                  26.760     10.34\n"), "{text}");
         let json = serde_json::to_value(&forecast).unwrap();
         assert_eq!(json["predictions"][8]["algorithm"], Algorithm::Segments.name());
         let overflowing = model.forecast(&[2], u64::MAX, 1.0);
