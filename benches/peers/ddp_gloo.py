@@ -180,7 +180,8 @@ def ddp(options, given, bucket_mb, view):
         def __init__(self, given):
             super().__init__()
             self.gradients = [given[start:end] for start, end in bounds(given.numel(), options.tensors)]
-            self.parameters_ = torch.nn.ParameterList(torch.zeros_like(gradient) for gradient in self.gradients)
+            # Ones, since zeros take no memory until they are read.
+            self.parameters_ = torch.nn.ParameterList(torch.ones_like(gradient) for gradient in self.gradients)
 
         def forward(self):
             return sum(HandOver.apply(*pair) for pair in zip(self.parameters_, self.gradients))
@@ -194,7 +195,8 @@ def ddp(options, given, bucket_mb, view):
 
     def forward(context):
         nonlocal loss
-        model.zero_grad(set_to_none=True)
+        # Views of buckets stay, so that gradients are added where they are sent from.
+        model.zero_grad(set_to_none=not view)
         with context():
             loss = model()
 
