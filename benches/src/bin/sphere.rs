@@ -9,11 +9,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use std::path::Path;
+
 use anyhow::{Context, ensure};
 use clap::Parser;
 use krystal_benches::{Options, Report, Table, cpu_seconds, median, thread_cpu_seconds};
 use pulp::Arch;
 use rayon::prelude::*;
+use sphere_hierarchy::collective::{Collective, InProcess};
 use sphere_hierarchy::{
     Accumulation, Attempt, GradientWorker, SphereConfig, SphereHierarchy, reduce, reduce_on_threads,
 };
@@ -254,9 +257,7 @@ fn spheres(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let run = |threads: usize| {
         let start = Instant::now();
         let config = SphereConfig { threads: Some(threads), depth: Some(2), ..SphereConfig::default() };
-        Ok::<_, anyhow::Error>(
-            SphereHierarchy::new(config)?.with_clock(std::sync::Arc::new(move || start.elapsed())),
-        )
+        Ok::<_, anyhow::Error>(SphereHierarchy::new(config)?.with_clock(std::sync::Arc::new(move || start.elapsed())))
     };
     let (mut one, mut two) = (run(1)?, run(2)?);
     let (mut cpu, mut wall): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
@@ -294,10 +295,117 @@ fn spheres(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// PyTorch's DistributedDataParallel on the same sizes.
-fn ddp(_options: &Options, venv: &std::path::Path, _report: &mut Report) -> anyhow::Result<()> {
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/ddp_gloo.py");
-    let output = std::process::Command::new(venv.join("bin/python")).arg(&script).output();
-    output.with_context(|| format!("cannot run {}", script.display()))?;
+/// Micro-batches whose gradients of `n` numbers are given.
+struct Given {
+    n: usize,
+}
+
+impl GradientWorker for Given {
+    type Batch = Vec<f32>;
+    type Element = f32;
+    type Error = Infallible;
+
+    fn n_parameters(&self) -> usize {
+        self.n
+    }
+
+    fn gradient(&self, batch: &Vec<f32>, _: &Attempt<'_>, out: &mut [f32]) -> Result<(), Infallible> {
+        out.copy_from_slice(batch);
+        Ok(())
+    }
+}
+
+/// What a way of adding two gradients costs.
+#[derive(Debug, Default)]
+struct Cost {
+    wall_ms: Vec<f64>,
+    /// Memory beyond the two gradients, of all processes.
+    extra_mib: f64,
+}
+
+/// Two gradients added: by two threads, by two ranks that are threads, and by two processes of PyTorch over gloo.
+fn ddp(options: &Options, venv: &Path, report: &mut Report) -> anyhow::Result<()> {
+    let (rounds, repetitions) = if options.quick { (1, 5) } else { (3, 15) };
+    let mut table = Table::new(["two gradients added", "1e6, ms", "1e6, MiB", "1e7, ms", "1e7, MiB"]);
+    let names =
+        ["two threads (spheres)", "two ranks in one process", "gloo all_reduce", "DDP", "DDP, gradients as views"];
+    let mut costs: Vec<Vec<Cost>> = Vec::new();
+    for n in [1_000_000, 10_000_000] {
+        let mut cost: Vec<Cost> = names.iter().map(|_| Cost::default()).collect();
+        let gradients: Vec<Vec<f32>> = (1..=2).map(|i| (0..n).map(|at| (at % 64 * i) as f32).collect()).collect();
+        for _ in 0..rounds {
+            // Turn by turn, so that all see the same machine.
+            let mut spheres = SphereHierarchy::new(SphereConfig { threads: Some(2), ..SphereConfig::default() })?;
+            for _ in 0..repetitions {
+                let start = Instant::now();
+                let sum = spheres.run(&Given { n }, &gradients)?;
+                cost[0].wall_ms.push(1e3 * start.elapsed().as_secs_f64());
+                cost[0].extra_mib = sum.statistics.buffer_bytes as f64 / f64::from(1 << 20);
+                ensure!(sum.gradient[63] == 189.0, "the sum is wrong");
+            }
+            let times = ranks(&gradients, repetitions)?;
+            cost[1].wall_ms.extend(times.0);
+            cost[1].extra_mib = times.1;
+            for line in gloo(venv, n, repetitions)? {
+                let value = |key: &str| line[key].as_f64().with_context(|| format!("no `{key}` in the peer's {line}"));
+                let place = match line["method"].as_str() {
+                    Some("all_reduce") => 2,
+                    Some("ddp") => 3,
+                    Some("ddp_view") => 4,
+                    _ => continue,
+                };
+                // The backward pass of the peer's module is not its own doing.
+                cost[place].wall_ms.push(1e3 * (value("wall_s")? - value("local_wall_s")?));
+                cost[place].extra_mib = 2.0 * value("held_mib")?;
+            }
+        }
+        costs.push(cost);
+    }
+    let median_of = |cost: &Cost| median(cost.wall_ms.clone());
+    for (place, name) in names.iter().enumerate() {
+        let cells = costs.iter().flat_map(|cost| [median_of(&cost[place]), cost[place].extra_mib]);
+        table.row(name, cells.map(|x| Some(format!("{x:.2}"))));
+    }
+    table.print(options);
+    for (cost, size) in costs.iter().zip(["1e6", "1e7"]) {
+        report.keep(&format!("two_threads_{size}_ms"), median_of(&cost[0]))?;
+        report.keep(&format!("two_ranks_{size}_ms"), median_of(&cost[1]))?;
+        report.keep(&format!("gloo_{size}_ms"), median_of(&cost[2]))?;
+        report.keep(&format!("ddp_{size}_ms"), median_of(&cost[3]))?;
+    }
     Ok(())
+}
+
+/// Milliseconds of each sum over two ranks, each a thread, and the MiB that they hold besides their gradients.
+fn ranks(gradients: &[Vec<f32>], repetitions: usize) -> anyhow::Result<(Vec<f64>, f64)> {
+    let work = |collective: InProcess| -> anyhow::Result<(Vec<f64>, f64)> {
+        let mine = std::slice::from_ref(&gradients[collective.rank()]);
+        let mut spheres = SphereHierarchy::new(SphereConfig { threads: Some(1), ..SphereConfig::default() })?;
+        let (mut times, mut held) = (Vec::new(), 0);
+        for _ in 0..repetitions {
+            collective.barrier()?;
+            let start = Instant::now();
+            let sum = spheres.run_on(&collective, &Given { n: mine[0].len() }, mine)?;
+            collective.barrier()?;
+            times.push(1e3 * start.elapsed().as_secs_f64());
+            held = sum.statistics.buffer_bytes;
+        }
+        Ok((times, 2.0 * held as f64 / f64::from(1 << 20)))
+    };
+    std::thread::scope(|scope| {
+        let ranks: Vec<_> = InProcess::group(2).into_iter().map(|rank| scope.spawn(|| work(rank))).collect();
+        let found: Vec<_> = ranks.into_iter().map(|rank| rank.join()).collect();
+        found.into_iter().next().context("no rank")?.map_err(|_| anyhow::anyhow!("a rank panicked"))?
+    })
+}
+
+/// What the peer prints of one size.
+fn gloo(venv: &Path, n: usize, repetitions: usize) -> anyhow::Result<Vec<serde_json::Value>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/ddp_gloo.py");
+    let mut command = std::process::Command::new(venv.join("bin/python"));
+    command.arg(&script).args(["--elements", &n.to_string(), "--repetitions", &repetitions.to_string()]);
+    let output = command.output().with_context(|| format!("cannot run {}", script.display()))?;
+    ensure!(output.status.success(), "the peer failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let text = String::from_utf8(output.stdout)?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("the peer printed `{line}`"))).collect()
 }
