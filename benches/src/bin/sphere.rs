@@ -342,6 +342,7 @@ fn ddp(options: &Options, venv: &Path, report: &mut Report) -> anyhow::Result<()
                 cost[0].wall_ms.push(1e3 * start.elapsed().as_secs_f64());
                 cost[0].extra_mib = sum.statistics.buffer_bytes as f64 / f64::from(1 << 20);
                 ensure!(sum.gradient[63] == 189.0, "the sum is wrong");
+                spheres.recycle(sum.gradient);
             }
             let times = ranks(&gradients, repetitions)?;
             cost[1].wall_ms.extend(times.0);
@@ -389,6 +390,7 @@ fn ranks(gradients: &[Vec<f32>], repetitions: usize) -> anyhow::Result<(Vec<f64>
             collective.barrier()?;
             times.push(1e3 * start.elapsed().as_secs_f64());
             held = sum.statistics.buffer_bytes;
+            spheres.recycle(sum.gradient);
         }
         Ok((times, 2.0 * held as f64 / f64::from(1 << 20)))
     };

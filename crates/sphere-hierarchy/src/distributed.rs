@@ -1,5 +1,7 @@
 //! The tree across ranks: every rank adds what lies within its leaves, and owns a segment of the parameters for the rest.
 
+use std::borrow::Cow;
+
 use crate::collective::{Collective, SMALL_BYTES, gather_by_doubling};
 use crate::engine::Partial;
 use crate::error::{Error, Result};
@@ -65,10 +67,13 @@ pub(crate) fn add_across(
         gather_by_doubling(collective, &send, &mut received, &recv_counts)?;
         sent = send.len() * (collective.size() - 1);
     } else {
-        let send: Vec<f32> = ranks.clone().flat_map(|rank| lay_out(segment(rank)).flatten().copied()).collect();
+        // A single piece is laid out as its segments already.
+        let send: Cow<'_, [f32]> = match &mine[..] {
+            [(_, only)] if parts == 1 => Cow::Borrowed(&only.sum),
+            _ => ranks.clone().flat_map(|rank| lay_out(segment(rank)).flatten().copied()).collect(),
+        };
         let send_counts: Vec<usize> = ranks.clone().map(|rank| mine.len() * parts * segment(rank).len()).collect();
         sent = send.len() - send_counts[collective.rank()];
-        drop(mine);
         collective.exchange_segments(&send, &send_counts, &mut received, &recv_counts)?;
     }
     let chunks = |which: usize| -> Vec<&[f32]> {

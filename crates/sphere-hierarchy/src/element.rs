@@ -16,6 +16,14 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// The same memory as this type, where that is what it is.
     #[doc(hidden)]
     fn within(sum: &mut [f32]) -> Option<&mut [Self]>;
+
+    /// A buffer of another run as this type, where that is what it is.
+    #[doc(hidden)]
+    fn from_spare(spare: Vec<f32>) -> Option<Vec<Self>>;
+
+    /// A buffer for another run, where it can be.
+    #[doc(hidden)]
+    fn into_spare(buffer: Vec<Self>) -> Option<Vec<f32>>;
 }
 
 impl Element for f32 {
@@ -27,6 +35,14 @@ impl Element for f32 {
     fn within(sum: &mut [f32]) -> Option<&mut [Self]> {
         Some(sum)
     }
+
+    fn from_spare(spare: Vec<f32>) -> Option<Vec<Self>> {
+        Some(spare)
+    }
+
+    fn into_spare(buffer: Vec<Self>) -> Option<Vec<f32>> {
+        Some(buffer)
+    }
 }
 
 impl Element for bf16 {
@@ -37,6 +53,14 @@ impl Element for bf16 {
     }
 
     fn within(_: &mut [f32]) -> Option<&mut [Self]> {
+        None
+    }
+
+    fn from_spare(_: Vec<f32>) -> Option<Vec<Self>> {
+        None
+    }
+
+    fn into_spare(_: Vec<Self>) -> Option<Vec<f32>> {
         None
     }
 }

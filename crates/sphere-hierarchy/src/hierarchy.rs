@@ -3,7 +3,7 @@
 use crate::collective::{Collective, Local};
 use crate::config::{OnFailure, SphereConfig};
 use crate::distributed::{Pieces, add_across};
-use crate::engine::{Engine, Outcome, Plan};
+use crate::engine::{Engine, Outcome, Plan, Spares};
 use crate::error::{Error, RunError};
 use crate::reduce::kernel::{NORM_BLOCK, squares};
 use crate::statistics::{SphereStatistics, Statistics, levels, predicted_speed_up};
@@ -60,6 +60,7 @@ pub struct SphereHierarchy {
     clock: ClockSlot,
     /// Of the last run.
     seconds_per_batch: Option<f64>,
+    spares: Spares,
 }
 
 impl SphereHierarchy {
@@ -75,7 +76,7 @@ impl SphereHierarchy {
         };
         // One thread needs no pool: it is the one that calls.
         let pool = config.threads.filter(|threads| *threads > 1).map(start).transpose()?;
-        Ok(Self { config, pool, clock: ClockSlot::default(), seconds_per_batch: None })
+        Ok(Self { config, pool, clock: ClockSlot::default(), seconds_per_batch: None, spares: Spares::default() })
     }
 
     /// Measures times by this clock, which time limits and a chosen depth rest on.
@@ -88,6 +89,12 @@ impl SphereHierarchy {
     /// The settings.
     pub fn config(&self) -> &SphereConfig {
         &self.config
+    }
+
+    /// Takes a gradient back whose numbers are no longer needed: the next step writes to its memory instead of asking the system for
+    /// more, as it does with all other buffers of the last step.
+    pub fn recycle(&mut self, gradient: Vec<f32>) {
+        self.spares.keep(gradient);
     }
 
     /// The weighted sum of the gradients of `batches`.
@@ -155,8 +162,8 @@ impl SphereHierarchy {
         let threads = self.config.threads.unwrap_or_else(rayon::current_num_threads);
         let (plan, depth) = self.plan(threads, n_batches, own.clone(), ranks == 1)?;
         let n_parameters = buckets.iter().sum();
-        let mut gradient = vec![0.0_f32; n_parameters];
-        let engine = Engine::new(worker, batches, plan.clone(), &self.clock, &buckets, &mut gradient);
+        let mut gradient = self.spares.take(n_parameters).unwrap_or_else(|| vec![0.0; n_parameters]);
+        let engine = Engine::new(worker, batches, plan.clone(), &self.clock, &self.spares, &buckets, &mut gradient);
         let outcome = match &self.pool {
             Some(pool) => pool.install(|| engine.run()),
             None => engine.run(),
@@ -230,7 +237,7 @@ impl SphereHierarchy {
             bytes_added: ((batches.len() - dropped.iter().filter(|batch| own.contains(batch)).count())
                 * n_parameters
                 * size_of::<W::Element>()) as u64,
-            buffer_bytes: load(&counters.allocated_bytes) + n_parameters * size_of::<f32>(),
+            buffer_bytes: load(&counters.buffer_bytes) + n_parameters * size_of::<f32>(),
             bytes_sent: sent,
             joins: usize::from(plan.n_tasks() > 1),
             locks: 0,

@@ -16,7 +16,7 @@ pub(crate) struct Counters {
     pub(crate) refused: AtomicUsize,
     pub(crate) non_finite: AtomicUsize,
     pub(crate) overdue: AtomicUsize,
-    pub(crate) allocated_bytes: AtomicUsize,
+    pub(crate) buffer_bytes: AtomicUsize,
 }
 
 impl Counters {

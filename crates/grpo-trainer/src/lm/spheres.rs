@@ -53,6 +53,7 @@ pub(super) fn sum_gradients(
     let worker = Worker { decoder, lora, like: gradients, used: SegQueue::new() };
     let sum = spheres.run(&worker, batches).map_err(|error| refusal(error, gradients))?;
     gradients.read_flat(&Cpu, &sum.gradient);
+    spheres.recycle(sum.gradient);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::spares::Spares;
 use crate::element::Element;
 use crate::fold::{Fold, Op, Piece};
 use crate::reduce::Accumulation;
@@ -20,11 +21,6 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    pub(crate) fn new(len: usize, accumulation: Accumulation) -> Self {
-        let compensated = accumulation == Accumulation::Compensated;
-        Self { sum: vec![0.0; len], error: vec![0.0; if compensated { len } else { 0 }] }
-    }
-
     pub(crate) fn as_mut(&mut self) -> Sum<'_> {
         Sum { sum: &mut self.sum, error: &mut self.error }
     }
@@ -73,16 +69,18 @@ pub(crate) enum Finished<E> {
 
 /// Memory for gradients of micro-batches, of any bucket.
 #[derive(Debug)]
-pub(crate) struct LeafPool<E> {
+pub(crate) struct LeafPool<'e, E> {
     /// The longest bucket.
     longest: usize,
     free: ArrayQueue<Vec<E>>,
-    n_allocated: AtomicUsize,
+    /// Leaves that there are.
+    n_leaves: AtomicUsize,
+    spares: &'e Spares,
 }
 
-impl<E: Element> LeafPool<E> {
-    pub(crate) fn new(longest: usize, most: usize) -> Self {
-        Self { longest, free: ArrayQueue::new(most), n_allocated: AtomicUsize::new(0) }
+impl<'e, E: Element> LeafPool<'e, E> {
+    pub(crate) fn new(longest: usize, most: usize, spares: &'e Spares) -> Self {
+        Self { longest, free: ArrayQueue::new(most), n_leaves: AtomicUsize::new(0), spares }
     }
 
     /// Memory for `len` numbers; holds rubbish.
@@ -91,8 +89,8 @@ impl<E: Element> LeafPool<E> {
             return Vec::new();
         }
         let mut leaf = self.free.pop().unwrap_or_else(|| {
-            self.n_allocated.fetch_add(1, Ordering::Relaxed);
-            Vec::with_capacity(self.longest)
+            self.n_leaves.fetch_add(1, Ordering::Relaxed);
+            self.spares.take(self.longest).and_then(E::from_spare).unwrap_or_else(|| Vec::with_capacity(self.longest))
         });
         leaf.resize(len, E::default());
         leaf
@@ -105,8 +103,13 @@ impl<E: Element> LeafPool<E> {
         }
     }
 
-    pub(crate) fn allocated_bytes(&self) -> usize {
-        self.n_allocated.load(Ordering::Relaxed) * self.longest * size_of::<E>()
+    pub(crate) fn bytes(&self) -> usize {
+        self.n_leaves.load(Ordering::Relaxed) * self.longest * size_of::<E>()
+    }
+
+    /// Keeps what was used for the next step.
+    pub(crate) fn retire(&self) {
+        std::iter::from_fn(|| self.free.pop()).filter_map(E::into_spare).for_each(|leaf| self.spares.keep(leaf));
     }
 }
 
@@ -118,12 +121,12 @@ pub(crate) struct Lane<'e, E> {
     /// Empty while someone is adding.
     spine: ArrayQueue<Box<Spine<'e, E>>>,
     finished: ArrayQueue<(usize, Finished<E>)>,
-    leaves: Arc<LeafPool<E>>,
+    leaves: Arc<LeafPool<'e, E>>,
     partials: ArrayQueue<Partial>,
     /// Blocks added.
     pub(crate) added: AtomicUsize,
-    /// Numbers of sums that have been allocated.
-    allocated: AtomicUsize,
+    /// Numbers in sums that there are.
+    n_in_sums: AtomicUsize,
 }
 
 /// The sum so far.
@@ -159,7 +162,7 @@ pub(crate) struct LaneShape {
 }
 
 impl<'e, E: Element> Lane<'e, E> {
-    pub(crate) fn new(shape: LaneShape, leaves: Arc<LeafPool<E>>, root: &'e mut [f32]) -> Self {
+    pub(crate) fn new(shape: LaneShape, leaves: Arc<LeafPool<'e, E>>, root: &'e mut [f32]) -> Self {
         let LaneShape { fold, first_block, block_level, window, accumulation } = shape;
         let (len, height) = (root.len(), fold.root() as usize);
         let compensated = accumulation == Accumulation::Compensated;
@@ -171,7 +174,7 @@ impl<'e, E: Element> Lane<'e, E> {
             leaves,
             partials: ArrayQueue::new(window + 2 * height),
             added: AtomicUsize::new(first_block),
-            allocated: Default::default(),
+            n_in_sums: AtomicUsize::new(0),
         };
         let spine = Spine {
             fold,
@@ -201,8 +204,11 @@ impl<'e, E: Element> Lane<'e, E> {
     /// Memory for a sum; holds rubbish.
     pub(crate) fn partial(&self) -> Partial {
         self.partials.pop().unwrap_or_else(|| {
-            let partial = Partial::new(self.len, self.accumulation);
-            self.allocated.fetch_add(partial.sum.len() + partial.error.len(), Ordering::Relaxed);
+            let buffer = |len: usize| self.leaves.spares.take(len).unwrap_or_else(|| vec![0.0; len]);
+            let compensated = self.accumulation == Accumulation::Compensated;
+            let error = if compensated { buffer(self.len) } else { Vec::new() };
+            let partial = Partial { sum: buffer(self.len), error };
+            self.n_in_sums.fetch_add(partial.sum.len() + partial.error.len(), Ordering::Relaxed);
             partial
         })
     }
@@ -211,9 +217,17 @@ impl<'e, E: Element> Lane<'e, E> {
         let _ = self.partials.push(partial);
     }
 
-    /// Bytes of sums that were allocated here; the result is not among them.
-    pub(crate) fn allocated_bytes(&self) -> usize {
-        self.allocated.load(Ordering::Relaxed) * size_of::<f32>()
+    /// Bytes of sums that there were at once; the result is not among them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.n_in_sums.load(Ordering::Relaxed) * size_of::<f32>()
+    }
+
+    /// Keeps what was used for the next step.
+    pub(crate) fn retire(&self) {
+        for partial in std::iter::from_fn(|| self.partials.pop()) {
+            self.leaves.spares.keep(partial.sum);
+            self.leaves.spares.keep(partial.error);
+        }
     }
 
     /// Takes over a finished block and adds what can be added, unless someone is at it: then they will.

@@ -15,6 +15,8 @@
 mod lane;
 mod locals;
 mod run;
+mod spares;
 
 pub(crate) use lane::Partial;
 pub(crate) use run::{Engine, Outcome, Plan};
+pub(crate) use spares::Spares;

@@ -10,6 +10,7 @@ use rayon::ScopeFifo;
 
 use super::lane::{Finished, Lane, LaneShape, LeafPool, Partial};
 use super::locals::BlockSum;
+use super::spares::Spares;
 use crate::config::OnFailure;
 use crate::error::LeafFailure;
 use crate::fold::{Fold, Piece};
@@ -90,7 +91,7 @@ pub(crate) struct Engine<'e, W: StreamingWorker> {
     plan: Plan,
     clock: &'e ClockSlot,
     lanes: Vec<Lane<'e, W::Element>>,
-    leaves: Arc<LeafPool<W::Element>>,
+    leaves: Arc<LeafPool<'e, W::Element>>,
     /// Blocks handed out.
     claimed: AtomicUsize,
     /// Tasks that may still be started.
@@ -128,6 +129,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
         batches: &'e [W::Batch],
         plan: Plan,
         clock: &'e ClockSlot,
+        spares: &'e Spares,
         buckets: &[usize],
         mut out: &'e mut [f32],
     ) -> Self {
@@ -139,7 +141,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             accumulation: plan.accumulation,
         };
         let longest = buckets.iter().copied().max().unwrap_or(0);
-        let leaves = Arc::new(LeafPool::new(longest, plan.window() * buckets.len().max(1)));
+        let leaves = Arc::new(LeafPool::new(longest, plan.window() * buckets.len().max(1), spares));
         let mut lanes = Vec::with_capacity(buckets.len());
         for len in buckets {
             let root;
@@ -184,9 +186,10 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             .iter()
             .map(|lane| if complete { lane.finish(self.plan.end, self.plan.is_alone) } else { Vec::new() })
             .collect();
-        let sums: usize = self.lanes.iter().map(Lane::allocated_bytes).sum();
-        let allocated = sums + self.leaves.allocated_bytes();
-        self.counters.allocated_bytes.store(allocated, Ordering::Relaxed);
+        let bytes = self.lanes.iter().map(Lane::bytes).sum::<usize>() + self.leaves.bytes();
+        self.counters.buffer_bytes.store(bytes, Ordering::Relaxed);
+        self.leaves.retire();
+        self.lanes.iter().for_each(Lane::retire);
         Outcome { pieces, dropped, failed, spheres, counters: self.counters }
     }
 
