@@ -1,21 +1,26 @@
 //! The engine on the system's MPI: this program starts itself again as the ranks of several jobs.
 
+use std::convert::Infallible;
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sphere_hierarchy::collective::{Collective, InProcess, Mpi, conformance, gather_by_doubling};
-use sphere_hierarchy::{Error, OuterConfig, OuterExchange, OuterOptimizer};
+use sphere_hierarchy::{
+    Accumulation, Attempt, Error, GradientWorker, OuterConfig, OuterExchange, OuterOptimizer, SphereConfig,
+    SphereHierarchy, share,
+};
 
 /// What every rank of a job does.
 type Task = fn(&mut Mpi) -> Result<(), String>;
 
 /// What must succeed on any number of ranks.
-const TASKS: [(&str, Task); 4] = [
+const TASKS: [(&str, Task); 5] = [
     ("conformance", conformance),
     ("conformance_in_parts", conformance_in_parts),
     ("doubling", doubling),
     ("outer_steps", outer_steps),
+    ("same_bits", same_bits),
 ];
 
 /// How many ranks the jobs have.
@@ -43,6 +48,52 @@ fn doubling(mpi: &mut Mpi) -> Result<(), String> {
     mpi.gather_segments(&mine, &mut expected, &counts).map_err(|error| error.to_string())?;
     gather_by_doubling(mpi, &mine, &mut found, &counts).map_err(|error| error.to_string())?;
     if expected == found { Ok(()) } else { Err(format!("expected {expected:?}, found {found:?}")) }
+}
+
+/// Leaves of numbers of mixed sign and magnitude: every other order of additions shows.
+struct Leaves(usize);
+
+impl GradientWorker for Leaves {
+    type Batch = usize;
+    type Element = f32;
+    type Error = Infallible;
+
+    fn n_parameters(&self) -> usize {
+        self.0
+    }
+
+    fn weight(&self, leaf: &usize) -> f32 {
+        1.0 / (leaf % 5 + 1) as f32
+    }
+
+    fn gradient(&self, leaf: &usize, _: &Attempt<'_>, out: &mut [f32]) -> Result<(), Infallible> {
+        for (at, out) in out.iter_mut().enumerate() {
+            let x = (leaf * 7_919 + at * 104_729) % 65_521;
+            *out = (x as f32 - 32_760.5) * 2.0_f32.powi((x % 13) as i32 - 6);
+        }
+        Ok(())
+    }
+}
+
+/// The sum over ranks has the bits of the sum on one, for gradients that are gathered whole and that are exchanged in segments.
+fn same_bits(mpi: &mut Mpi) -> Result<(), String> {
+    for (n_leaves, n) in [(1, 9), (5, 100_000), (30, 50), (157, 3_000), (144, 200_000)] {
+        for accumulation in [Accumulation::Plain, Accumulation::Compensated] {
+            for (threads, depth) in [(1, Some(0)), (2, None), (3, Some(1))] {
+                let config = SphereConfig { threads: Some(threads), depth, accumulation, ..SphereConfig::default() };
+                let mut spheres = SphereHierarchy::new(config).map_err(|error| error.to_string())?;
+                let all: Vec<usize> = (0..n_leaves).collect();
+                let expected = spheres.run(&Leaves(n), &all).map_err(|error| error.to_string())?;
+                let mine = &all[share(n_leaves, mpi.rank(), mpi.size())];
+                let found = spheres.run_on(mpi, &Leaves(n), mine).map_err(|error| error.to_string())?;
+                let bits = |gradient: &[f32]| gradient.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+                if bits(&found.gradient) != bits(&expected.gradient) || found.norm != expected.norm {
+                    return Err(format!("{n_leaves} leaves of {n}, {accumulation:?}, {threads} threads: other bits"));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Outer steps end with the bits they have on ranks that are threads.
