@@ -34,7 +34,8 @@ pub struct SphereConfig {
     /// What becomes of a step when a micro-batch has failed twice.
     pub on_failure: OnFailure,
     /// Longest time for one try at a micro-batch; needs a clock. A thread cannot be stopped from outside: a try that never
-    /// returns keeps the step waiting, one that returns late is repeated elsewhere.
+    /// returns keeps the step waiting, one that returns late is repeated elsewhere. Of several buckets those that are handed over are
+    /// used, however late the rest is.
     pub time_limit: Option<Duration>,
     /// Accepts gradients that are infinite or not a number instead of treating them as a failed try; saves one pass over each
     /// gradient while it is in cache.

@@ -209,7 +209,9 @@ impl SphereHierarchy {
             let factor = rescale(collective, own.start, &weights, &mut dropped)?;
             if factor != 1.0 {
                 gradient.iter_mut().for_each(|x| *x *= factor);
-                norm *= f64::from(factor.abs());
+                norms.resize(n_parameters.div_ceil(NORM_BLOCK), 0.0);
+                squares(&gradient, &mut norms);
+                norm = norms.iter().sum::<f64>().sqrt();
             }
         }
         let wall = self.clock.since(started).as_secs_f64();

@@ -259,6 +259,55 @@ mod tests {
     }
 
     #[test]
+    fn people_read_a_table_and_programs_read_json() {
+        let mut spheres = spheres(&[0.5; 14]);
+        spheres[13].thread = 1;
+        let statistics = Statistics {
+            n_batches: 14,
+            n_batches_here: 14,
+            n_parameters: 1_000,
+            depth: 2,
+            height: 2,
+            threads: 2,
+            rank: 0,
+            ranks: 1,
+            wall_seconds: 3.75,
+            busy_seconds: vec![6.5, 0.5],
+            n_stolen: 6,
+            bytes_added: 56_000,
+            buffer_bytes: 24_000,
+            bytes_sent: 0,
+            joins: 1,
+            locks: 0,
+            n_retried: 2,
+            n_panicked: 1,
+            n_refused: 0,
+            n_non_finite: 1,
+            n_overdue: 0,
+            n_dropped: 0,
+            predicted_speed_up: predicted_speed_up(2, &spheres),
+            levels: levels(2, &spheres),
+            spheres,
+        };
+        let expected = "\
+sphere hierarchy: depth 2, 157 spheres, 2 threads
+  depth   spheres    active         batches                 seconds  imbalance
+      0         1         1              14                7.000000      1.000
+      1        12         2         2 to 12    1.000000 to 6.000000      1.714
+      2       144        14               1                0.500000      1.000
+batches   14, 1000 parameters, tree of height 2
+time      3.750000 s; threads busy 6.500000, 0.500000 s
+balance   speed-up 2.00 predicted from these times on 2 threads; 6 spheres stolen
+memory    23.4 KiB of buffers; 54.7 KiB read to be added; 0 B sent
+waiting   1 joins, 0 locks
+failures  2 retried (1 panicked, 0 refused, 1 not finite, 0 overdue), 0 dropped";
+        assert_eq!(statistics.to_string(), expected);
+        let json = serde_json::to_string(&statistics).unwrap();
+        assert_eq!(serde_json::from_str::<Statistics>(&json).unwrap(), statistics);
+        assert!(json.contains("\"locks\":0") && json.contains("\"imbalance\":1.7142857142857142"));
+    }
+
+    #[test]
     fn the_longest_sphere_bounds_the_speed_up() {
         assert_eq!(predicted_speed_up(2, &spheres(&[1.0; 4])), 2.0);
         assert_eq!(predicted_speed_up(2, &spheres(&[1.0; 3])), 1.5);
