@@ -2,11 +2,11 @@
 
 use crate::collective::{Collective, Local};
 use crate::config::{OnFailure, SphereConfig};
-use crate::distributed::{Pieces, add_across};
+use crate::distributed::add_across;
 use crate::engine::{Engine, Outcome, Plan, Spares};
-use crate::error::{Error, RunError};
+use crate::error::{Error, LeafFailure, RunError};
 use crate::reduce::kernel::{NORM_BLOCK, squares};
-use crate::statistics::{SphereStatistics, Statistics, levels, predicted_speed_up};
+use crate::statistics::{SphereStatistics, Statistics};
 use crate::tree::{choose_depth, height, width};
 use crate::worker::{Clock, ClockSlot, GradientWorker, StreamingWorker, Whole};
 
@@ -169,24 +169,11 @@ impl SphereHierarchy {
             None => engine.run(),
         };
         let Outcome { pieces, mut dropped, failed, mut spheres, counters } = outcome;
+        agree(collective, failed)?;
         if depth == 0 {
             merge_spheres(&mut spheres);
         }
-        // A stream of one rank has no message to wait for.
         let mut sent = 0;
-        if ranks > 1 {
-            let status = failed.as_ref().map_or(Vec::new(), |(batch, ..)| (*batch as u64).to_le_bytes().to_vec());
-            let all = collective.gather_bytes(&status)?;
-            if let Some((batch, tries, failure)) = failed {
-                return Err(RunError::Leaf { batch, tries, failure });
-            }
-            let broken = all.iter().enumerate().find_map(|(rank, b)| b.as_array::<8>().map(|b| (rank, *b)));
-            if let Some((rank, batch)) = broken {
-                return Err(Error::OtherRank { rank, batch: u64::from_le_bytes(batch) as usize }.into());
-            }
-        } else if let Some((batch, tries, failure)) = failed {
-            return Err(RunError::Leaf { batch, tries, failure });
-        }
         let mut norms = vec![0.0; buckets.iter().map(|len| len.div_ceil(NORM_BLOCK)).sum()];
         if ranks == 1 && dropped.len() == n_batches {
             return Err(Error::NothingLeft { n_batches }.into());
@@ -197,7 +184,6 @@ impl SphereHierarchy {
             (out, rest) = rest.split_at_mut(*len);
             (norms, rest_norms) = rest_norms.split_at_mut(len.div_ceil(NORM_BLOCK));
             if ranks > 1 {
-                let pieces: Pieces = pieces;
                 sent += add_across(collective, n_batches, pieces, self.config.accumulation, out, norms)?;
             } else {
                 squares(out, norms);
@@ -214,16 +200,11 @@ impl SphereHierarchy {
                 norm = norms.iter().sum::<f64>().sqrt();
             }
         }
-        let wall = self.clock.since(started).as_secs_f64();
-        let busy: f64 = spheres.iter().map(|sphere| sphere.seconds).sum();
         if self.clock.now().is_some() && !batches.is_empty() {
+            let busy: f64 = spheres.iter().map(|sphere| sphere.seconds).sum();
             self.seconds_per_batch = Some(busy / batches.len() as f64);
         }
-        let mut busy_seconds = vec![0.0; plan.n_tasks().max(spheres.iter().map(|s| s.thread + 1).max().unwrap_or(1))];
-        spheres.iter().for_each(|sphere| busy_seconds[sphere.thread] += sphere.seconds);
-        let n_spheres = spheres.len();
-        let home = |place: usize| place * plan.n_tasks() / n_spheres.max(1);
-        let load = |counter: &std::sync::atomic::AtomicUsize| counter.load(std::sync::atomic::Ordering::Relaxed);
+        let n_added = batches.len() - dropped.iter().filter(|batch| own.contains(batch)).count();
         let statistics = Statistics {
             n_batches,
             n_batches_here: batches.len(),
@@ -233,26 +214,15 @@ impl SphereHierarchy {
             threads: plan.threads,
             rank,
             ranks,
-            wall_seconds: wall,
-            busy_seconds,
-            n_stolen: spheres.iter().enumerate().filter(|(place, sphere)| home(*place) != sphere.thread).count(),
-            bytes_added: ((batches.len() - dropped.iter().filter(|batch| own.contains(batch)).count())
-                * n_parameters
-                * size_of::<W::Element>()) as u64,
-            buffer_bytes: load(&counters.buffer_bytes) + n_parameters * size_of::<f32>(),
+            wall_seconds: self.clock.since(started).as_secs_f64(),
+            bytes_added: (n_added * n_parameters * size_of::<W::Element>()) as u64,
             bytes_sent: sent,
             joins: usize::from(plan.n_tasks() > 1),
-            locks: 0,
-            n_retried: load(&counters.retried),
-            n_panicked: load(&counters.panicked),
-            n_refused: load(&counters.refused),
-            n_non_finite: load(&counters.non_finite),
-            n_overdue: load(&counters.overdue),
             n_dropped: dropped.len(),
-            predicted_speed_up: predicted_speed_up(plan.n_tasks(), &spheres),
-            levels: levels(depth, &spheres),
-            spheres,
+            ..Statistics::of_spheres(depth, plan.n_tasks(), spheres, &counters)
         };
+        let statistics =
+            Statistics { buffer_bytes: statistics.buffer_bytes + n_parameters * size_of::<f32>(), ..statistics };
         Ok(Reduction { gradient, norm, dropped, statistics })
     }
 
@@ -312,6 +282,25 @@ fn place(collective: &dyn Collective, n_here: usize) -> Result<Place, Error> {
         all.iter().map(|bytes| bytes.as_array::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize)).collect();
     let first: usize = counts[..collective.rank()].iter().sum();
     Ok(Place { here: first..first + n_here, n_batches: counts.iter().sum() })
+}
+
+/// Lets a failure on one rank be one on all.
+fn agree<E: std::error::Error>(
+    collective: &dyn Collective,
+    failed: Option<(usize, u32, LeafFailure<E>)>,
+) -> Result<(), RunError<E>> {
+    let broken = if collective.size() > 1 {
+        let mine = failed.as_ref().map_or(Vec::new(), |(batch, ..)| (*batch as u64).to_le_bytes().to_vec());
+        let all = collective.gather_bytes(&mine)?;
+        all.iter().enumerate().find_map(|(rank, bytes)| bytes.as_array::<8>().map(|batch| (rank, *batch)))
+    } else {
+        None
+    };
+    match (failed, broken) {
+        (Some((batch, tries, failure)), _) => Err(RunError::Leaf { batch, tries, failure }),
+        (None, Some((rank, batch))) => Err(Error::OtherRank { rank, batch: u64::from_le_bytes(batch) as usize }.into()),
+        (None, None) => Ok(()),
+    }
 }
 
 /// The children of a single sphere as the one that they are.

@@ -64,7 +64,7 @@ pub struct LevelStatistics {
 }
 
 /// What a step did on this machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Statistics {
     /// Micro-batches of the step, on all ranks.
     pub n_batches: usize,
@@ -118,8 +118,34 @@ pub struct Statistics {
     pub spheres: Vec<SphereStatistics>,
 }
 
+impl Statistics {
+    /// What `tasks` at once did to these spheres; the rest is left empty.
+    pub(crate) fn of_spheres(depth: u32, tasks: usize, spheres: Vec<SphereStatistics>, counters: &Counters) -> Self {
+        let load = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        let threads = spheres.iter().map(|sphere| sphere.thread + 1).max().unwrap_or(1);
+        let mut busy_seconds = vec![0.0; threads.max(tasks)];
+        spheres.iter().for_each(|sphere| busy_seconds[sphere.thread] += sphere.seconds);
+        let home = |place: usize| place * tasks / spheres.len().max(1);
+        Self {
+            depth,
+            busy_seconds,
+            n_stolen: spheres.iter().enumerate().filter(|(place, sphere)| home(*place) != sphere.thread).count(),
+            buffer_bytes: load(&counters.buffer_bytes),
+            n_retried: load(&counters.retried),
+            n_panicked: load(&counters.panicked),
+            n_refused: load(&counters.refused),
+            n_non_finite: load(&counters.non_finite),
+            n_overdue: load(&counters.overdue),
+            predicted_speed_up: predicted_speed_up(tasks, &spheres),
+            levels: levels(depth, &spheres),
+            spheres,
+            ..Self::default()
+        }
+    }
+}
+
 /// Spheres of each depth from those without children.
-pub(crate) fn levels(depth: u32, spheres: &[SphereStatistics]) -> Vec<LevelStatistics> {
+fn levels(depth: u32, spheres: &[SphereStatistics]) -> Vec<LevelStatistics> {
     let mut nodes: Vec<(usize, usize, f64)> = spheres.iter().map(|s| (s.index, s.n_batches, s.seconds)).collect();
     let mut levels = Vec::new();
     for depth in (0..=depth).rev() {
@@ -156,7 +182,7 @@ pub(crate) fn levels(depth: u32, spheres: &[SphereStatistics]) -> Vec<LevelStati
 }
 
 /// All the time over the time of the busiest of `threads`, each sphere going to the first that is free.
-pub(crate) fn predicted_speed_up(threads: usize, spheres: &[SphereStatistics]) -> f64 {
+fn predicted_speed_up(threads: usize, spheres: &[SphereStatistics]) -> f64 {
     let mut free_at = vec![0.0_f64; threads.max(1)];
     for sphere in spheres {
         let first = free_at.iter_mut().min_by(|a, b| a.total_cmp(b));
