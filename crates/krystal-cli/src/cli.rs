@@ -59,7 +59,8 @@ pub(crate) struct Global {
 
 /// Reads a command line and the configuration file that it names.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Cli, ParseFailure> {
-    let json = args.iter().any(|arg| arg == "--json" || arg == "--json=true");
+    let own = args.split(|arg| arg == "--").next().unwrap_or_default();
+    let json = own.iter().any(|arg| arg == "--json" || arg == "--json=true");
     let wrong = |message: String| ParseFailure::Wrong { message, json };
     let mut command = command();
     command.build();

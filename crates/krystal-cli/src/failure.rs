@@ -5,6 +5,8 @@
 //! | 1 | something that was asked for could not be done |
 //! | 2 | the request itself is wrong: flags, configuration keys |
 //! | 70 | a bug |
+//!
+//! `krystal supervise` ends with the code of what it supervises.
 
 use std::any::Any;
 use std::fmt;
@@ -17,21 +19,30 @@ use serde_json::json;
 
 use crate::terminal;
 
-/// The request is wrong (exit code 2).
+/// An error with an exit code of its own.
 #[derive(Debug)]
-pub(crate) struct Usage(pub(crate) String);
+pub(crate) struct Exit {
+    code: u8,
+    message: String,
+}
 
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl Exit {
+    pub(crate) fn error(code: u8, message: impl Into<String>) -> anyhow::Error {
+        Self { code, message: message.into() }.into()
     }
 }
 
-impl std::error::Error for Usage {}
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Exit {}
 
 /// An error for a wrong request.
 pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
-    Usage(message.into()).into()
+    Exit::error(2, message)
 }
 
 /// What is wrong with a command line, or what was asked of it (`--help`, `--version`).
@@ -64,7 +75,7 @@ pub(crate) fn report_usage(failure: &ParseFailure) -> ExitCode {
 /// Prints an error with its causes on one line.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     print(&one_line(&format!("{error:#}")), json);
-    ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+    ExitCode::from(error.downcast_ref::<Exit>().map_or(1, |exit| exit.code))
 }
 
 fn print(message: &str, json: bool) {

@@ -11,6 +11,7 @@ mod progress;
 mod report;
 mod settings;
 mod streamed_text;
+mod supervisor;
 mod terminal;
 mod training;
 mod verb;

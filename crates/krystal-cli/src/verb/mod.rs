@@ -8,6 +8,7 @@ mod generate;
 mod report;
 mod score;
 mod sft;
+mod supervise;
 mod train;
 
 use clap::Subcommand;
@@ -22,6 +23,8 @@ pub(crate) enum Verb {
     Train(Box<train::Options>),
     /// Train on demonstrations: prompts with their completions
     Sft(Box<sft::Options>),
+    /// Run a training command, and launch it again from its last checkpoint when it dies
+    Supervise(supervise::Options),
     /// How many problems a model solves; or judge recorded answers
     Eval(eval::Options),
     /// Complete a text
@@ -45,6 +48,7 @@ impl Verb {
         match self {
             Self::Train(options) => train::run(options, global, terminal),
             Self::Sft(options) => sft::run(options, global, terminal),
+            Self::Supervise(options) => supervise::run(options, terminal),
             Self::Eval(options) => eval::run(options, global, terminal),
             Self::Generate(options) => generate::run(options, global, terminal),
             Self::Chat(options) => chat::run(options, global, terminal),

@@ -12,6 +12,8 @@ mod krystal;
 mod report;
 mod score;
 mod sft;
+#[cfg(unix)]
+mod supervise;
 mod tiny_model;
 mod train;
 mod train_dynamic;
