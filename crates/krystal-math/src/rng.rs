@@ -40,6 +40,8 @@ pub enum Purpose {
     DynamicAdapter = 11,
     /// The order in which work is handed out, shuffled to see that nothing depends on it.
     Schedule = 12,
+    /// Numbers to check the machine with.
+    SelfCheck = 13,
 }
 
 /// The generator of one stream.

@@ -1,9 +1,12 @@
 //! `krystal doctor`: what this machine has.
 
+mod sum_check;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args;
 use krystal::lm::kernels::cpu::Cpu;
 use krystal::lm::kernels::{Kernels, Write};
@@ -25,7 +28,10 @@ Examples:
   krystal doctor
   krystal doctor --json
 
-Nothing here is needed to train, generate or score: Python is for checking this program's files with other people's software.")]
+The sum check adds random gradients of mixed magnitude by 1, 2 and all threads, and compares with their exact sum: where the bits
+differ or the error is beyond its bound, this machine must not be trained on, and the exit code is 1.
+
+Nothing else here is needed to train, generate or score: Python is for checking this program's files with other people's software.")]
 pub(crate) struct Options {
     /// Folder that run directories would be made in
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -44,7 +50,9 @@ struct Finding {
 pub(crate) fn run(options: &Options, terminal: Terminal) -> anyhow::Result<()> {
     let mut findings = machine();
     findings.push(speed(terminal));
+    findings.push(sum_check::finding()?);
     findings.push(writable(&options.runs));
+    findings.push(mpi());
     findings.push(fixtures());
     findings.push(accelerator());
     findings.push(python());
@@ -55,6 +63,10 @@ pub(crate) fn run(options: &Options, terminal: Terminal) -> anyhow::Result<()> {
             None => "  ",
         };
         terminal.line(&format!("{mark:2} {:16} {}", finding.name, finding.text));
+    }
+    let wrong = findings.iter().find(|finding| finding.name == sum_check::NAME && finding.works == Some(false));
+    if let Some(Finding { text, .. }) = wrong {
+        bail!("{}: {text}", sum_check::NAME);
     }
     let object: Map<String, Value> =
         findings.into_iter().map(|finding| (finding.name.replace(' ', "_"), finding.value)).collect();
@@ -155,6 +167,20 @@ fn accelerator() -> Finding {
         None => "none found; this version computes on the CPU alone".to_owned(),
     };
     Finding { name: "accelerator", works: None, text, value: json!(found) }
+}
+
+/// Only for training on several machines.
+fn mpi() -> Finding {
+    let version = answer("mpirun", &["--version"]).and_then(|text| text.lines().next().map(str::to_owned));
+    let built = cfg!(feature = "mpi");
+    let built_text = if built { "this krystal can use it" } else { "this krystal was built without the feature `mpi`" };
+    let found = version.clone().unwrap_or_else(|| "mpirun not found".to_owned());
+    Finding {
+        name: "MPI",
+        works: Some(built && version.is_some()),
+        text: format!("{found}; {built_text} (only to train on several machines)"),
+        value: json!({ "mpirun": version, "feature": built }),
+    }
 }
 
 fn python() -> Finding {
