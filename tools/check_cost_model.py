@@ -5,7 +5,7 @@
 
 Compiles tools/smpi/reduce.c for SMPI, SimGrid's MPI, and simulates a cluster without congestion inside its switch: 3.1 GB/s and
 15 us for every host's cable, in each direction. First it times messages between two hosts; the model is fitted to these alone
-(`cargo run -p sphere-hierarchy --example calibrate`). Then it simulates reductions on 12 and on 144 hosts and compares their times
+(`krystal sphere calibrate --samples`). Then it simulates reductions on 12 and on 144 hosts and compares their times
 with what the model says. Exits 1 where whole-buffer tree or exclusive segments of 1e6 or 1e7 numbers are off by more than the
 tolerance; everything else is printed for information.
 
@@ -70,7 +70,7 @@ class Simulator:
 
 def forecasts(samples):
     """What the model fitted to these samples says, by method, machines and parameters; and the fit."""
-    command = ["cargo", "run", "--quiet", "-p", "sphere-hierarchy", "--example", "calibrate", "--", str(samples), "--json"]
+    command = ["cargo", "run", "--quiet", "-p", "krystal-cli", "--", "sphere", "calibrate", "--samples", str(samples), "--json"]
     command += ["--machines", ",".join(map(str, CURVE)), "--parameters", ",".join(map(str, PARAMETERS))]
     output = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout)
     seconds = {

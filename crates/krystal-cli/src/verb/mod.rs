@@ -8,6 +8,7 @@ mod generate;
 mod report;
 mod score;
 mod sft;
+mod sphere;
 mod supervise;
 mod train;
 
@@ -38,6 +39,9 @@ pub(crate) enum Verb {
     /// Inspect, verify, merge and export LoRA adapters
     #[command(subcommand)]
     Adapter(adapter::Verb),
+    /// How gradients are summed: counts, costs of this machine, predictions for many
+    #[command(subcommand)]
+    Sphere(sphere::Verb),
     /// What this machine has, and what is missing for which feature
     Doctor(doctor::Options),
 }
@@ -55,6 +59,7 @@ impl Verb {
             Self::Score(options) => score::run(options, terminal),
             Self::Report(options) => report::run(options, terminal),
             Self::Adapter(verb) => verb.run(global, terminal),
+            Self::Sphere(verb) => verb.run(global, terminal),
             Self::Doctor(options) => doctor::run(options, terminal),
         }
     }

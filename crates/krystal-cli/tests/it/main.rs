@@ -12,6 +12,7 @@ mod krystal;
 mod report;
 mod score;
 mod sft;
+mod sphere;
 #[cfg(unix)]
 mod supervise;
 mod tiny_model;

@@ -1,5 +1,7 @@
 //! A cost model from measurements.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CostModel, Link};
@@ -69,6 +71,27 @@ pub struct Fit {
     pub rms_relative_error: f64,
     /// The largest relative error, without its sign.
     pub worst_relative_error: f64,
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Link { from_bytes, latency_s, seconds_per_byte } in self.model.links() {
+            let latency_us = latency_s * 1e6;
+            writeln!(f, "messages from {from_bytes} bytes on: {latency_us:.1} us and {}", speed(*seconds_per_byte))?;
+        }
+        writeln!(f, "additions: {}", speed(self.model.add_seconds_per_byte()))?;
+        let (samples, rms, worst) =
+            (self.residuals.len(), self.rms_relative_error * 1e2, self.worst_relative_error * 1e2);
+        writeln!(f, "{samples} samples, off by {rms:.1} % (root mean square), {worst:.1} % at worst")
+    }
+}
+
+fn speed(seconds_per_byte: f64) -> String {
+    if seconds_per_byte == 0.0 {
+        "no time for bytes".to_owned()
+    } else {
+        format!("{:.0} MB/s", 1e-6 / seconds_per_byte)
+    }
 }
 
 /// Relative error, root mean square, that is good enough: below it no line is added.

@@ -1,0 +1,33 @@
+//! `krystal sphere`: how gradients are summed, here and on machines that are not here.
+
+mod calibrate;
+mod forecast;
+mod predict;
+mod tree;
+
+use clap::Subcommand;
+
+use crate::cli::Global;
+use crate::terminal::Terminal;
+
+/// What to know about summing gradients.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Spheres, depths and buffers of a step, by counting
+    Tree(tree::Options),
+    /// Fit a model of latency and bandwidth to measurements, and predict many machines by it
+    Calibrate(calibrate::Options),
+    /// Predict many machines from a latency and a bandwidth
+    Predict(predict::Options),
+}
+
+impl Verb {
+    /// Does it.
+    pub(crate) fn run(&self, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+        match self {
+            Self::Tree(options) => tree::run(options, global, terminal),
+            Self::Calibrate(options) => calibrate::run(options, global, terminal),
+            Self::Predict(options) => predict::run(options, terminal),
+        }
+    }
+}
