@@ -34,8 +34,8 @@ pub mod lora;
 mod lora_backend;
 
 pub use decoder::{
-    ActivityPlan, CompletionScores, Decoder, Gradients, Group, GroupTape, Keep, MicroBatch, Projection, Scores, Tape,
-    Tensor, TokenBatch, initial_tensors,
+    ActivityPlan, Chunks, CompletionScores, Decoder, Gradients, Group, GroupTape, Keep, MicroBatch, Projection, Scores,
+    Tape, Tensor, TokenBatch, initial_tensors,
 };
 pub use generate::{
     Finish, GenerateError, GenerateOptions, Generated, PromptRequest, StopStrings, generate, generate_streaming,

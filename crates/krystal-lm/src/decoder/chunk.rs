@@ -15,23 +15,59 @@ use crate::lora::LoraWeights;
 /// Rows a chunk is filled up to. Enough for the matrix kernel to run at its peak, few enough that two threads share a group.
 const CHUNK_ROWS: usize = 256;
 
-/// A forward pass over groups that can be turned back.
-#[derive(Debug)]
-pub struct GroupTape<K: Kernels> {
-    chunks: Vec<ChunkTape<K>>,
+/// Groups as they are computed: cut into chunks, each of them one thread's work and, on the way back, one summand of the gradient.
+/// The cut depends on the groups alone, so that ranks can share out the chunks of one forward pass.
+#[derive(Debug, Clone)]
+pub struct Chunks<'a> {
+    chunks: Vec<Vec<Group<'a>>>,
+    /// Which completions of all each chunk has.
+    completions: Vec<Range<usize>>,
     /// Tokens of each completion, in order.
     lengths: Vec<usize>,
 }
 
-/// The forward pass of one chunk.
-#[derive(Debug)]
-struct ChunkTape<K: Kernels> {
-    tape: Tape<K>,
-    /// Which completions of all the chunk has.
-    completions: Range<usize>,
+impl<'a> Chunks<'a> {
+    /// Cuts groups; a long group is cut between completions and its prompt repeated.
+    ///
+    /// # Panics
+    /// For empty texts.
+    pub fn cut(groups: &[Group<'a>]) -> Self {
+        let chunks = cut(groups);
+        let lengths = groups.iter().flat_map(|g| g.completions.iter().map(|c| c.len())).collect();
+        Self { completions: completions_of(&chunks), chunks, lengths }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Whether there are none: of no groups.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// What the chunks in `range` scored, one vector a completion.
+    fn scores(&self, range: Range<usize>, scores: Vec<Scores>) -> CompletionScores {
+        let completions = self.completions[range].iter().cloned().flatten();
+        let lengths: Vec<usize> = completions.map(|completion| self.lengths[completion]).collect();
+        let all = join(scores);
+        CompletionScores { log_probs: pieces(&all.log_probs, &lengths), entropy: pieces(&all.entropy, &lengths) }
+    }
 }
 
-/// Cuts groups into chunks; a long group is cut between completions and its prompt repeated.
+/// A forward pass over groups, or over some of their chunks, that can be turned back.
+#[derive(Debug)]
+pub struct GroupTape<K: Kernels> {
+    /// Of the chunks from `first` on.
+    tapes: Vec<Tape<K>>,
+    first: usize,
+    /// Which completions of all each chunk has, those of other tapes included.
+    completions: Vec<Range<usize>>,
+    /// Tokens of each completion, in order.
+    lengths: Vec<usize>,
+}
+
 fn cut<'a>(groups: &[Group<'a>]) -> Vec<Vec<Group<'a>>> {
     let mut chunks: Vec<Vec<Group<'a>>> = Vec::new();
     let mut rows = CHUNK_ROWS;
@@ -86,10 +122,6 @@ fn pieces(values: &[f32], lengths: &[usize]) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn lengths_of(groups: &[Group<'_>]) -> Vec<usize> {
-    groups.iter().flat_map(|g| g.completions.iter().map(|c| c.len())).collect()
-}
-
 fn join(scores: Vec<Scores>) -> Scores {
     let mut all = Scores::default();
     for s in scores {
@@ -119,10 +151,9 @@ impl<K: Kernels> Decoder<K> {
         groups: &[Group<'_>],
         temperature: f32,
     ) -> CompletionScores {
-        let scores =
-            cut(groups).par_iter().map(|chunk| self.score(lora, &TokenBatch::new(chunk), temperature)).collect();
-        let (scores, lengths) = (join(scores), lengths_of(groups));
-        CompletionScores { log_probs: pieces(&scores.log_probs, &lengths), entropy: pieces(&scores.entropy, &lengths) }
+        let chunks = Chunks::cut(groups);
+        let score = |chunk: &Vec<Group<'_>>| self.score(lora, &TokenBatch::new(chunk), temperature);
+        chunks.scores(0..chunks.len(), chunks.chunks.par_iter().map(score).collect())
     }
 
     /// As [`Decoder::score_groups`], keeping a tape for [`Decoder::backward_groups`].
@@ -136,19 +167,32 @@ impl<K: Kernels> Decoder<K> {
         temperature: f32,
         keep: Keep,
     ) -> (CompletionScores, GroupTape<K>) {
-        let chunks = cut(groups);
-        let (scores, tapes): (Vec<Scores>, Vec<Tape<K>>) = chunks
-            .par_iter()
-            .map(|chunk| self.forward(lora, Arc::new(TokenBatch::new(chunk)), temperature, keep))
-            .unzip();
-        let (scores, lengths) = (join(scores), lengths_of(groups));
-        let out = CompletionScores {
-            log_probs: pieces(&scores.log_probs, &lengths),
-            entropy: pieces(&scores.entropy, &lengths),
+        let chunks = Chunks::cut(groups);
+        self.forward_chunks(lora, &chunks, 0..chunks.len(), temperature, keep)
+    }
+
+    /// As [`Decoder::forward_groups`] for the chunks in `range` alone: the scores are those of their completions, and the tape's
+    /// [`GroupTape::micro_batches`] are theirs.
+    ///
+    /// # Panics
+    /// As [`Decoder::score_groups`], and for a range beyond the chunks.
+    pub fn forward_chunks(
+        &self,
+        lora: Option<&LoraWeights<K>>,
+        chunks: &Chunks<'_>,
+        range: Range<usize>,
+        temperature: f32,
+        keep: Keep,
+    ) -> (CompletionScores, GroupTape<K>) {
+        let forward = |chunk: &Vec<Group<'_>>| self.forward(lora, Arc::new(TokenBatch::new(chunk)), temperature, keep);
+        let (scores, tapes) = chunks.chunks[range.clone()].par_iter().map(forward).unzip();
+        let tape = GroupTape {
+            tapes,
+            first: range.start,
+            completions: chunks.completions.clone(),
+            lengths: chunks.lengths.clone(),
         };
-        let chunks = tapes.into_iter().zip(completions_of(&chunks));
-        let chunks = chunks.map(|(tape, completions)| ChunkTape { tape, completions }).collect();
-        (out, GroupTape { chunks, lengths })
+        (chunks.scores(range, scores), tape)
     }
 
     /// Adds to `gradients` those of `sum w log_prob + u entropy` over all tokens, micro-batch after micro-batch: see
@@ -174,25 +218,28 @@ impl<K: Kernels> Decoder<K> {
 }
 
 impl<K: Kernels> GroupTape<K> {
-    /// The chunks with the derivatives of the loss with respect to what they scored, `dL/dlog_prob = w` and
-    /// `dL/dentropy = u`, one vector a completion as the forward pass returned them; an empty `u` is zero.
+    /// The chunks of the tape with the derivatives of the loss with respect to what all chunks scored, `dL/dlog_prob = w` and
+    /// `dL/dentropy = u`, one vector a completion in the order of the groups; an empty `u` is zero.
     ///
     /// A chunk without weight (completions that were all equally good) has no gradient: its way back need not be walked, and it
-    /// is left out.
+    /// is left out. [`MicroBatch::index`] counts those that are left, chunks of other tapes included.
     ///
     /// # Panics
-    /// If `w`, or a non-empty `u`, is not laid out as the scores were.
+    /// If `w`, or a non-empty `u`, is not laid out as the scores of all chunks.
     pub fn micro_batches(self, w: &[Vec<f32>], u: &[Vec<f32>]) -> Vec<MicroBatch<K>> {
         let fits = |x: &[Vec<f32>]| x.iter().map(Vec::len).eq(self.lengths.iter().copied());
         assert!(fits(w), "one weight for each scored token");
         assert!(u.is_empty() || fits(u), "no or as many entropy weights");
         let part = |x: &[Vec<f32>], range: Range<usize>| if x.is_empty() { Vec::new() } else { x[range].concat() };
-        self.chunks
+        let mut tapes: Vec<Option<Tape<K>>> = self.tapes.into_iter().map(Some).collect();
+        let mut take = |chunk: usize| tapes.get_mut(chunk.checked_sub(self.first)?)?.take();
+        self.completions
             .into_iter()
-            .map(|chunk| (chunk.tape, part(w, chunk.completions.clone()), part(u, chunk.completions)))
+            .enumerate()
+            .map(|(chunk, range)| (chunk, part(w, range.clone()), part(u, range)))
             .filter(|(_, w, u)| w.iter().chain(u).any(|weight| *weight != 0.0))
             .enumerate()
-            .map(|(index, (tape, w, u))| MicroBatch::new(index as u64, tape, w, u))
+            .filter_map(|(index, (chunk, w, u))| Some(MicroBatch::new(index as u64, take(chunk)?, w, u)))
             .collect()
     }
 }

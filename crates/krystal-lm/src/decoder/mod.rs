@@ -23,7 +23,7 @@ pub(crate) use activity::Activity;
 pub use activity::ActivityPlan;
 pub use batch::{Group, TokenBatch};
 pub(crate) use block::{Activations, Adapted, Saved};
-pub use chunk::{CompletionScores, GroupTape};
+pub use chunk::{Chunks, CompletionScores, GroupTape};
 pub use gradient::Gradients;
 pub use initial::{Tensor, initial_tensors};
 pub use micro_batch::MicroBatch;

@@ -1,7 +1,7 @@
 //! Gradients computed micro-batch by micro-batch, anywhere and more than once, and summed as flat lists.
 
 use krystal_lm::kernels::cpu::Cpu;
-use krystal_lm::{ActivityPlan, Gradients, Keep, LoraWeights, MicroBatch};
+use krystal_lm::{ActivityPlan, Chunks, Gradients, Keep, LoraWeights, MicroBatch};
 
 use crate::random_model::{Features, RandomModel};
 
@@ -98,4 +98,41 @@ fn what_has_no_weight_is_left_out() {
     w.last_mut().unwrap()[0] = 1.0;
     let left = micro_batches(&model, None, &w);
     assert!(left.len() == 1 && left[0].index() == 0 && all > 1);
+}
+
+/// Ranks that share out the chunks of a pass have, one after another, what one of them would have.
+#[test]
+fn parts_of_a_pass_are_the_pass() {
+    let model = model();
+    let (lora, zeros) = zeros(&model, false);
+    // The first chunk has no weight, so that chunks and micro-batches are counted apart.
+    let mut w = model.w_log_prob.clone();
+    let mut u = model.w_entropy.clone();
+    w.iter_mut().chain(&mut u).for_each(|row| row.fill(0.0));
+    let first_of_each = model.w_log_prob.iter().zip(&model.w_entropy).enumerate().skip(5);
+    first_of_each.for_each(|(i, (log_prob, entropy))| (w[i], u[i]) = (log_prob.clone(), entropy.clone()));
+    let gradients = |batches: &[MicroBatch<Cpu>]| -> Vec<(u64, Vec<u32>)> {
+        let gradient = |batch: &MicroBatch<Cpu>| {
+            let mut gradients = zeros.zeros_like(&Cpu);
+            model.decoder.backward_micro_batch(lora, batch, &mut gradients);
+            (batch.index(), flat(&gradients).into_iter().map(f32::to_bits).collect())
+        };
+        batches.iter().map(gradient).collect()
+    };
+    let groups = model.groups();
+    let (scores, tape) = model.decoder.forward_groups(lora, &groups, 0.7, Keep::Activations);
+    let expected = gradients(&tape.micro_batches(&w, &u));
+    let chunks = Chunks::cut(&groups);
+    assert!(chunks.len() > expected.len() && expected.len() > 1 && !chunks.is_empty());
+    for cuts in [vec![0, chunks.len()], vec![0, 1, chunks.len()], vec![0, 0, 2, chunks.len(), chunks.len()]] {
+        let (mut log_probs, mut entropy, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        for range in cuts.windows(2).map(|cut| cut[0]..cut[1]) {
+            let (part, tape) = model.decoder.forward_chunks(lora, &chunks, range, 0.7, Keep::Activations);
+            log_probs.extend(part.log_probs);
+            entropy.extend(part.entropy);
+            found.extend(gradients(&tape.micro_batches(&w, &u)));
+        }
+        assert_eq!((log_probs, entropy), (scores.log_probs.clone(), scores.entropy.clone()));
+        assert!(found == expected, "cut at {cuts:?}");
+    }
 }
