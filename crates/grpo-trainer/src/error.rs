@@ -97,6 +97,9 @@ pub enum Error {
         #[source]
         source: Box<krystal_checkpoint::Error>,
     },
+    /// The state of a run that another process handed over is not one.
+    #[error("the state of the run cannot be handed over")]
+    State(#[source] Box<krystal_checkpoint::Error>),
     /// The run to be resumed was another one.
     #[error("cannot resume: `{key}` was {saved} in the checkpoint and is {now} now")]
     ResumeMismatch {

@@ -3,6 +3,7 @@
 
 mod dynamic;
 mod dynamic_events;
+mod ranks;
 mod speaker;
 mod spheres;
 
@@ -21,6 +22,7 @@ use crate::data::Prompt;
 use crate::policy::{Completion, GenerationRequest, Parameter, Policy, ScoreGroup, TokenScores, TokenWeights};
 
 pub use dynamic::{DynamicPolicy, DynamicTape};
+pub use ranks::{Ranks, RanksError, SharedReward};
 use speaker::Speaker;
 use spheres::sum_gradients;
 
@@ -66,6 +68,9 @@ pub enum LmError {
     /// Gradients could not be summed.
     #[error("the gradients of the micro-batches cannot be summed")]
     Gradient(#[source] RunError<Infallible>),
+    /// Other ranks, or the way to them.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// A gradient is infinite or not a number, again after it was computed twice.
     #[error(
         "micro-batch {micro_batch} of the backward pass: the gradient of `{tensor}` is not finite: lower the learning rate, or \
@@ -200,6 +205,14 @@ impl LmPolicy {
         Ok(self)
     }
 
+    /// Trains together with other ranks, each of which has the same policy and runs the same trainer: generation, scoring and
+    /// gradients are shared out, and every rank gets the bits that one alone would.
+    #[must_use]
+    pub fn with_ranks(mut self, ranks: Ranks) -> Self {
+        self.speaker.ranks = ranks;
+        self
+    }
+
     /// The model, with its base weights.
     pub fn model(&self) -> &Arc<LanguageModel> {
         &self.speaker.model
@@ -252,20 +265,16 @@ impl Policy for LmPolicy {
 
     fn score(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<TokenScores, LmError> {
         let (decoder, lora) = self.current();
-        let scores = decoder.score_groups(lora, &self.speaker.groups(groups)?, temperature);
-        Ok(TokenScores { log_probs: scores.log_probs, entropy: scores.entropy })
+        self.speaker.score(decoder, lora, &self.speaker.groups(groups)?, temperature)
     }
 
     fn score_reference(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<Option<TokenScores>, LmError> {
-        let scores = self.speaker.model.decoder.score_groups(None, &self.speaker.groups(groups)?, temperature);
-        Ok(Some(TokenScores { log_probs: scores.log_probs, entropy: scores.entropy }))
+        self.speaker.score(&self.speaker.model.decoder, None, &self.speaker.groups(groups)?, temperature).map(Some)
     }
 
     fn forward(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<(TokenScores, Self::Tape), LmError> {
         let (decoder, lora) = self.current();
-        let (scores, tape) =
-            decoder.forward_groups(lora, &self.speaker.groups(groups)?, temperature, self.speaker.keep);
-        Ok((TokenScores { log_probs: scores.log_probs, entropy: scores.entropy }, tape))
+        self.speaker.forward(decoder, lora, &self.speaker.groups(groups)?, temperature)
     }
 
     fn backward(&mut self, tape: Self::Tape, weights: &TokenWeights) -> Result<(), LmError> {
@@ -275,7 +284,7 @@ impl Policy for LmPolicy {
             None => Gradients::all(&Cpu, decoder.config()),
         };
         let batches = tape.micro_batches(&weights.log_probs, &weights.entropy);
-        sum_gradients(&mut self.spheres, decoder, lora, &batches, &mut gradients)?;
+        sum_gradients(&mut self.spheres, &self.speaker.ranks, decoder, lora, &batches, &mut gradients)?;
         let index: std::collections::HashMap<&str, usize> =
             gradients.names().iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
         for master in &mut self.masters {

@@ -5,6 +5,7 @@
 use std::fmt;
 
 pub use krystal_math::sampling::Sampling;
+use serde::{Deserialize, Serialize};
 
 /// One prompt to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub struct GenerationRequest {
 }
 
 /// Why a completion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finish {
     /// The model emitted an end-of-sequence token (kept as the last token).
     EndOfSequence,
@@ -47,7 +48,7 @@ pub enum Finish {
 }
 
 /// One sampled completion.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// Tokens, at least one, with the end-of-sequence token where there is one.
     pub tokens: Vec<u32>,

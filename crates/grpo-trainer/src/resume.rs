@@ -107,6 +107,16 @@ pub(crate) fn save<T: Serialize>(
     Ok(path)
 }
 
+/// What [`save`] writes to a file, for another process.
+pub(crate) fn to_bytes<T: Serialize>(kind: &str, state: &T) -> Result<Vec<u8>, Error> {
+    krystal_checkpoint::to_bytes(kind, VERSION, state).map_err(|source| Error::State(Box::new(source)))
+}
+
+/// Reads what [`to_bytes`] wrote.
+pub(crate) fn from_bytes<T: DeserializeOwned>(kind: &str, bytes: &[u8]) -> Result<T, Error> {
+    krystal_checkpoint::from_bytes(bytes, kind, VERSION).map_err(|source| Error::State(Box::new(source)))
+}
+
 /// Reads the newest checkpoint that can be read; `None` where there is none at all. The list names those that could not.
 pub(crate) fn load<T: DeserializeOwned>(run: &RunDir, kind: &str) -> Result<Option<(T, Vec<PathBuf>)>, Error> {
     let mut unreadable = Vec::new();

@@ -62,7 +62,7 @@ pub struct RewardError {
 /// # Contract
 /// One reward per input, in order. The same inputs give the same rewards: nothing may depend on time, threads or the
 /// other completions of the batch. Never panics on any completion text.
-pub trait RewardFunction: fmt::Debug + Send + Sync {
+pub trait RewardFunction: fmt::Debug {
     /// The name in metrics (`rewards/<name>/mean`) and in the completions table.
     fn name(&self) -> &str;
 

@@ -207,16 +207,33 @@ impl<P: Policy> SftTrainer<P> {
             for path in unreadable {
                 observer.on_warning(&format!("{} cannot be read; using an earlier checkpoint", path.display()));
             }
-            state.check(&self.config_json(), self.digest, &FREE_ON_RESUME)?;
-            state.restore_parameters(&mut self.policy)?;
-            self.step = state.step;
-            self.num_tokens = state.num_tokens;
-            self.updater.adamw = state.adamw;
-            step = Some(state.step);
+            self.restore(state)?;
+            step = Some(self.step);
         }
         dir.truncate_logs(step)?;
         self.run = Some(RunLog::open(dir)?);
         Ok(self)
+    }
+
+    /// All that another trainer needs to go on from here; as [`GrpoTrainer::state`](crate::GrpoTrainer::state).
+    pub fn state(&mut self) -> Result<Vec<u8>, Error> {
+        resume::to_bytes(CHECKPOINT_KIND, &self.snapshot()?)
+    }
+
+    /// Goes on from what [`SftTrainer::state`] gave, writing nothing; as
+    /// [`GrpoTrainer::resume_from_state`](crate::GrpoTrainer::resume_from_state).
+    pub fn resume_from_state(mut self, state: &[u8]) -> Result<Self, Error> {
+        self.restore(resume::from_bytes(CHECKPOINT_KIND, state)?)?;
+        Ok(self)
+    }
+
+    fn restore(&mut self, state: TrainingState) -> Result<(), Error> {
+        state.check(&self.config_json(), self.digest, &FREE_ON_RESUME)?;
+        state.restore_parameters(&mut self.policy)?;
+        self.step = state.step;
+        self.num_tokens = state.num_tokens;
+        self.updater.adamw = state.adamw;
+        Ok(())
     }
 
     /// The policy as trained so far.
@@ -307,22 +324,27 @@ impl<P: Policy> SftTrainer<P> {
     }
 
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
-        let config = self.config_json();
-        let Some(run) = &mut self.run else {
+        if self.run.is_none() {
             return Ok(());
-        };
-        let state = TrainingState {
-            config,
+        }
+        let state = self.snapshot()?;
+        if let Some(run) = &mut self.run {
+            let path = run.checkpoint(CHECKPOINT_KIND, self.step, &state, self.config.keep_checkpoints)?;
+            observer.on_checkpoint(self.step, &path);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<TrainingState, Error> {
+        Ok(TrainingState {
+            config: self.config_json(),
             data: self.digest,
             step: self.step,
             num_tokens: self.num_tokens,
             parameters: snapshot_parameters(&mut self.policy),
             adamw: self.updater.adamw.clone(),
             policy: self.policy.state().map_err(Error::policy("save its state"))?,
-        };
-        let path = run.checkpoint(CHECKPOINT_KIND, self.step, &state, self.config.keep_checkpoints)?;
-        observer.on_checkpoint(self.step, &path);
-        Ok(())
+        })
     }
 }
 

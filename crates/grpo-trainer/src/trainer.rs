@@ -190,20 +190,44 @@ impl<P: Policy> GrpoTrainer<P> {
         let loaded = resume::load::<Checkpoint>(&dir, CHECKPOINT_KIND)?;
         let step = match loaded {
             None => None,
-            Some((Checkpoint { training, progress }, unreadable)) => {
+            Some((checkpoint, unreadable)) => {
                 for path in unreadable {
                     observer.on_warning(&format!("{} cannot be read; using an earlier checkpoint", path.display()));
                 }
-                training.check(&self.config_json(), records_digest(&self.records), &FREE_ON_RESUME)?;
-                training.restore_parameters(&mut self.policy)?;
-                self.updater.adamw = training.adamw;
-                self.progress = progress;
-                Some(training.step)
+                self.restore(checkpoint)?;
+                Some(self.progress.step)
             }
         };
         dir.truncate_logs(step)?;
         self.run = Some(RunLog::open(dir)?);
         Ok(self)
+    }
+
+    /// All that another trainer with the same settings, data and model needs to go on from here: what checkpoints hold.
+    ///
+    /// # Errors
+    /// Where the policy cannot say what it must remember.
+    pub fn state(&mut self) -> Result<Vec<u8>, Error> {
+        resume::to_bytes(CHECKPOINT_KIND, &self.snapshot()?)
+    }
+
+    /// Goes on from what [`GrpoTrainer::state`] gave, writing nothing: a rank that trains along with the one that has the run's
+    /// directory.
+    ///
+    /// # Errors
+    /// As [`GrpoTrainer::resume_from`], and [`Error::State`] for other bytes.
+    pub fn resume_from_state(mut self, state: &[u8]) -> Result<Self, Error> {
+        self.restore(resume::from_bytes(CHECKPOINT_KIND, state)?)?;
+        Ok(self)
+    }
+
+    fn restore(&mut self, checkpoint: Checkpoint) -> Result<(), Error> {
+        let Checkpoint { training, progress } = checkpoint;
+        training.check(&self.config_json(), records_digest(&self.records), &FREE_ON_RESUME)?;
+        training.restore_parameters(&mut self.policy)?;
+        self.updater.adamw = training.adamw;
+        self.progress = progress;
+        Ok(())
     }
 
     /// Settings of the run.
@@ -413,26 +437,30 @@ impl<P: Policy> GrpoTrainer<P> {
 
     /// Writes a checkpoint, where there is a directory for it.
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
-        let config = self.config_json();
-        let Some(run) = &mut self.run else {
+        if self.run.is_none() {
             return Ok(());
-        };
-        let step = self.progress.step;
-        let state = Checkpoint {
+        }
+        let (step, state) = (self.progress.step, self.snapshot()?);
+        if let Some(run) = &mut self.run {
+            let path = run.checkpoint(CHECKPOINT_KIND, step, &state, self.config.keep_checkpoints)?;
+            observer.on_checkpoint(step, &path);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Checkpoint, Error> {
+        Ok(Checkpoint {
             training: TrainingState {
-                config,
+                config: self.config_json(),
                 data: records_digest(&self.records),
-                step,
+                step: self.progress.step,
                 num_tokens: self.progress.num_tokens,
                 parameters: snapshot_parameters(&mut self.policy),
                 adamw: self.updater.adamw.clone(),
                 policy: self.policy.state().map_err(Error::policy("save its state"))?,
             },
             progress: self.progress.clone(),
-        };
-        let path = run.checkpoint(CHECKPOINT_KIND, step, &state, self.config.keep_checkpoints)?;
-        observer.on_checkpoint(step, &path);
-        Ok(())
+        })
     }
 
     fn save_policy(&self) -> Result<(), Error> {

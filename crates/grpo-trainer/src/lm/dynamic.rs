@@ -14,7 +14,7 @@ use sphere_hierarchy::{SphereConfig, SphereHierarchy};
 
 use super::dynamic_events::{events, metrics};
 use super::spheres::sum_gradients;
-use super::{LmError, Speaker};
+use super::{LmError, Ranks, Speaker};
 use crate::data::Prompt;
 use crate::policy::{
     Completion, GenerationRequest, OwnStep, Parameter, Policy, PromptRequest, ScoreGroup, StepRequest, TokenScores,
@@ -79,8 +79,8 @@ fn parts_of(groups: &[ScoreGroup<'_>]) -> Vec<AgentPart> {
 }
 
 /// Puts the scores of a part where they belong in those of the call.
-fn place_scores(all: &mut TokenScores, part: &AgentPart, log_probs: Vec<Vec<f32>>, entropy: Vec<Vec<f32>>) {
-    for ((place, log_probs), entropy) in part.completions.iter().zip(log_probs).zip(entropy) {
+fn place_scores(all: &mut TokenScores, part: &AgentPart, found: TokenScores) {
+    for ((place, log_probs), entropy) in part.completions.iter().zip(found.log_probs).zip(found.entropy) {
         all.log_probs[*place] = log_probs;
         all.entropy[*place] = entropy;
     }
@@ -126,7 +126,7 @@ impl DynamicPolicy {
     /// What is kept between forward and backward pass.
     #[must_use]
     pub fn with_keep(mut self, keep: Keep) -> Self {
-        self.backend = self.backend.with_keep(keep);
+        self.speaker.keep = keep;
         self
     }
 
@@ -145,6 +145,14 @@ impl DynamicPolicy {
     pub fn with_spheres(mut self, config: SphereConfig) -> Result<Self, LmError> {
         self.spheres = SphereHierarchy::new(config).map_err(LmError::Spheres)?;
         Ok(self)
+    }
+
+    /// Trains together with other ranks, each of which has the same policy and runs the same trainer: generation, scoring and
+    /// gradients are shared out, and every rank gets the bits that one alone would.
+    #[must_use]
+    pub fn with_ranks(mut self, ranks: Ranks) -> Self {
+        self.speaker.ranks = ranks;
+        self
     }
 
     /// The model, with its base weights.
@@ -195,15 +203,14 @@ impl Policy for DynamicPolicy {
         for part in parts_of(groups) {
             let lora = self.backend.weights(&snapshot, part.agent).map_err(LmError::Model)?;
             let own: Vec<_> = part.places.iter().map(|place| all[*place].clone()).collect();
-            let found = self.speaker.model.decoder.score_groups(Some(&lora), &own, temperature);
-            place_scores(&mut scores, &part, found.log_probs, found.entropy);
+            let found = self.speaker.score(&self.speaker.model.decoder, Some(&lora), &own, temperature)?;
+            place_scores(&mut scores, &part, found);
         }
         Ok(scores)
     }
 
     fn score_reference(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<Option<TokenScores>, LmError> {
-        let scores = self.speaker.model.decoder.score_groups(None, &self.speaker.groups(groups)?, temperature);
-        Ok(Some(TokenScores { log_probs: scores.log_probs, entropy: scores.entropy }))
+        self.speaker.score(&self.speaker.model.decoder, None, &self.speaker.groups(groups)?, temperature).map(Some)
     }
 
     fn forward(&self, groups: &[ScoreGroup<'_>], temperature: f32) -> Result<(TokenScores, DynamicTape), LmError> {
@@ -213,9 +220,10 @@ impl Policy for DynamicPolicy {
         let mut parts = Vec::new();
         for part in parts_of(groups) {
             let own: Vec<_> = part.places.iter().map(|place| all[*place].clone()).collect();
-            let pass = self.backend.forward(&own, temperature, &snapshot, part.agent).map_err(LmError::Model)?;
-            place_scores(&mut scores, &part, pass.0.log_probs, pass.0.entropy);
-            parts.push((part, pass.1));
+            let lora = self.backend.weights(&snapshot, part.agent).map_err(LmError::Model)?;
+            let (found, tape) = self.speaker.forward(&self.speaker.model.decoder, Some(&lora), &own, temperature)?;
+            place_scores(&mut scores, &part, found);
+            parts.push((part, tape));
         }
         Ok((scores, DynamicTape { parts, snapshot }))
     }
@@ -234,7 +242,8 @@ impl Policy for DynamicPolicy {
             let mut gradients = self.backend.gradients(&lora);
             let batches = tape.micro_batches(&log_probs, &entropy);
             let decoder = &self.speaker.model.decoder;
-            sum_gradients(&mut self.spheres, decoder, Some(&lora), &batches, &mut gradients)?;
+            let ranks = &self.speaker.ranks;
+            sum_gradients(&mut self.spheres, ranks, decoder, Some(&lora), &batches, &mut gradients)?;
             let gradient = stack_gradient(&gradients, &snapshot, part.agent);
             match self.gradients.get_mut(&part.agent) {
                 Some(sum) => sum.add(&gradient),

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use krystal_lm::kernels::cpu::Cpu;
-use krystal_lm::{Decoder, GenerateOptions, Generated, Group, Keep, LanguageModel, LoraWeights, StopStrings, generate};
+use krystal_lm::{
+    Chunks, CompletionScores, Decoder, GenerateOptions, Generated, Group, GroupTape, Keep, LanguageModel, LoraWeights,
+    StopStrings, generate,
+};
 
-use super::LmError;
+use super::{LmError, Ranks};
 use crate::data::Prompt;
-use crate::policy::{Completion, Finish, GenerationRequest, PromptRequest, ScoreGroup};
+use crate::policy::{Completion, Finish, GenerationRequest, PromptRequest, ScoreGroup, TokenScores};
 
-/// A model, and how its completions end.
+/// A model, how its completions end, and who else computes them.
 #[derive(Debug)]
 pub(crate) struct Speaker {
     pub(crate) model: Arc<LanguageModel>,
@@ -17,12 +20,13 @@ pub(crate) struct Speaker {
     pub(crate) stop: Vec<String>,
     pub(crate) keep: Keep,
     pub(crate) max_batch: usize,
+    pub(crate) ranks: Ranks,
 }
 
 impl Speaker {
     pub(crate) fn new(model: Arc<LanguageModel>) -> Self {
         let eos_token_ids = model.eos_token_ids();
-        Self { model, eos_token_ids, stop: Vec::new(), keep: Keep::default(), max_batch: 256 }
+        Self { model, eos_token_ids, stop: Vec::new(), keep: Keep::default(), max_batch: 256, ranks: Ranks::default() }
     }
 
     /// Completes `prompts`, which are those of the request or some of them.
@@ -43,7 +47,6 @@ impl Speaker {
             max_batch: self.max_batch,
             ..GenerateOptions::new(&request.sampling, request.max_completion_length, &self.eos_token_ids)
         };
-        let out = generate(decoder, lora, &prompts, request.num_generations, &options).map_err(LmError::Generate)?;
         let completion = |g: Generated| Completion {
             tokens: g.tokens,
             log_probs: g.log_probs,
@@ -53,7 +56,44 @@ impl Speaker {
                 krystal_lm::Finish::Length => Finish::Length,
             },
         };
-        Ok(out.into_iter().map(|row| row.into_iter().map(completion).collect()).collect())
+        let mine = &prompts[self.ranks.part(prompts.len())];
+        let rows = generate(decoder, lora, mine, request.num_generations, &options).map_err(LmError::Generate);
+        let completions =
+            |rows: Vec<Vec<Generated>>| rows.into_iter().map(|row| row.into_iter().map(completion).collect()).collect();
+        self.ranks.gather(rows.map(completions))
+    }
+
+    /// Log-probability and entropy of every completion token.
+    pub(crate) fn score(
+        &self,
+        decoder: &Decoder<Cpu>,
+        lora: Option<&LoraWeights<Cpu>>,
+        groups: &[Group<'_>],
+        temperature: f32,
+    ) -> Result<TokenScores, LmError> {
+        let mine = decoder.score_groups(lora, &groups[self.ranks.part(groups.len())], temperature);
+        self.gather_scores(mine)
+    }
+
+    /// As [`Speaker::score`], with the tape of this rank's share.
+    pub(crate) fn forward(
+        &self,
+        decoder: &Decoder<Cpu>,
+        lora: Option<&LoraWeights<Cpu>>,
+        groups: &[Group<'_>],
+        temperature: f32,
+    ) -> Result<(TokenScores, GroupTape<Cpu>), LmError> {
+        let chunks = Chunks::cut(groups);
+        let mine = self.ranks.part(chunks.len());
+        let (scores, tape) = decoder.forward_chunks(lora, &chunks, mine, temperature, self.keep);
+        Ok((self.gather_scores(scores)?, tape))
+    }
+
+    /// The scores of all ranks.
+    fn gather_scores(&self, mine: CompletionScores) -> Result<TokenScores, LmError> {
+        let rows: Vec<_> = mine.log_probs.into_iter().zip(mine.entropy).collect();
+        let (log_probs, entropy) = self.ranks.gather::<_, LmError>(Ok(rows))?.into_iter().unzip();
+        Ok(TokenScores { log_probs, entropy })
     }
 
     /// Groups for the model, refused where it would panic.

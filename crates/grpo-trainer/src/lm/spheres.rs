@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use crossbeam_queue::SegQueue;
 use krystal_lm::kernels::cpu::Cpu;
 use krystal_lm::{Decoder, Gradients, LoraWeights, MicroBatch};
-use sphere_hierarchy::{Attempt, GradientWorker, LeafFailure, RunError, SphereHierarchy};
+use sphere_hierarchy::{Attempt, Error, GradientWorker, LeafFailure, RunError, SphereHierarchy};
 
-use super::LmError;
+use super::{LmError, Ranks};
 
 /// The gradient of a micro-batch, as a list of numbers.
 struct Worker<'m> {
@@ -38,22 +38,25 @@ impl GradientWorker for Worker<'_> {
     }
 }
 
-/// Replaces `gradients` by the sum of those of `batches`; `lora` is what their forward pass had.
+/// Replaces `gradients` by the sum of those of the `batches` of all ranks; `lora` is what their forward pass had.
 pub(super) fn sum_gradients(
     spheres: &mut SphereHierarchy,
+    ranks: &Ranks,
     decoder: &Decoder<Cpu>,
     lora: Option<&LoraWeights<Cpu>>,
     batches: &[MicroBatch<Cpu>],
     gradients: &mut Gradients<Cpu>,
 ) -> Result<(), LmError> {
-    if batches.is_empty() {
-        gradients.clear(&Cpu);
-        return Ok(());
-    }
     let worker = Worker { decoder, lora, like: gradients, used: SegQueue::new() };
-    let sum = spheres.run(&worker, batches).map_err(|error| refusal(error, gradients))?;
-    gradients.read_flat(&Cpu, &sum.gradient);
-    spheres.recycle(sum.gradient);
+    match spheres.run_on(ranks.collective(), &worker, batches) {
+        Ok(sum) => {
+            gradients.read_flat(&Cpu, &sum.gradient);
+            spheres.recycle(sum.gradient);
+        }
+        // No rank has any.
+        Err(RunError::Hierarchy(Error::NoBatches)) => gradients.clear(&Cpu),
+        Err(error) => return Err(refusal(error, gradients)),
+    }
     Ok(())
 }
 

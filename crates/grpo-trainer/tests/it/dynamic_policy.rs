@@ -13,7 +13,7 @@ use krystal_lm::{LmBackend, module_shapes};
 use crate::language_model::model;
 use crate::task::Letters;
 
-fn policy(n_agents: u64) -> DynamicPolicy {
+pub(crate) fn policy(n_agents: u64) -> DynamicPolicy {
     let model = model();
     let mut config = HierarchyConfig::default().with_total_rank(31);
     config.health_ticks = 3;
@@ -54,7 +54,7 @@ fn trainer() -> GrpoTrainer<DynamicPolicy> {
 }
 
 /// Every file of a run but its checkpoints, without what a clock has said.
-fn files(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![run.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

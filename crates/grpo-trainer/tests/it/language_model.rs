@@ -42,7 +42,7 @@ pub(crate) fn model() -> Arc<LanguageModel> {
     Arc::new(LanguageModel::from_tensors(config, &tensors, tokenizer).unwrap())
 }
 
-fn policy() -> LmPolicy {
+pub(crate) fn policy() -> LmPolicy {
     let model = model();
     let config = LoraConfig { r: 4, lora_alpha: 16.0, ..LoraConfig::default() };
     let adapter = LoraAdapter::new(config, &module_shapes(model.decoder.config()), 1).unwrap();

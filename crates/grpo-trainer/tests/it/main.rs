@@ -15,6 +15,8 @@ mod loss_fixtures;
 mod loss_gradients;
 mod micro_batches;
 mod optimizer_fixtures;
+#[cfg(feature = "lm")]
+mod ranks;
 mod resume;
 #[cfg(feature = "lm")]
 mod spheres;
