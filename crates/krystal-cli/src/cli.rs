@@ -143,10 +143,19 @@ fn from_clap(error: clap::Error, json: bool) -> ParseFailure {
 /// Does what was asked.
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let Cli { global, verb } = cli;
-    let terminal = Terminal { json: global.json, quiet: global.quiet };
-    let done = start_threads(global.threads).and_then(|()| verb.run(&global, terminal));
+    let joined = match verb.distributed().join() {
+        Ok(joined) => joined,
+        Err(error) => return failure::report(&error, global.json),
+    };
+    let rank = joined.ranks.rank();
+    let terminal = Terminal { json: global.json, quiet: global.quiet || rank > 0 };
+    let done = start_threads(global.threads).and_then(|()| verb.run(&global, terminal, &joined.ranks));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            joined.leave();
+            ExitCode::SUCCESS
+        }
+        Err(error) if rank > 0 => failure::report(&error.context(format!("rank {rank}")), false),
         Err(error) => failure::report(&error, global.json),
     }
 }

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use krystal::checkpoint::write_atomically;
-use krystal::grpo::lm::LmPolicy;
+use krystal::grpo::lm::{LmPolicy, Ranks};
 use krystal::grpo::optimizer::LrSchedulerType;
 use krystal::grpo::sft::Demonstration;
-use krystal::grpo::{GrpoConfig, Observer, SftConfig, SftTrainer, StepMetrics};
+use krystal::grpo::{GrpoConfig, Observer, RunDir, SftConfig, SftTrainer, StepMetrics};
 use krystal::lm::{LanguageModel, ModelConfig, RopeScaling, Tokenizer, initial_tensors, save_language_model};
 use krystal::verify::{Arithmetic, DEFAULT_SLIP_RATE, Problem};
 use serde_json::json;
@@ -65,21 +65,79 @@ pub(crate) fn grpo_config() -> GrpoConfig {
 /// The reward of the demonstration.
 pub(crate) const REWARD: &str = "exact";
 
-/// Makes data and model in `run_dir`, or finds those that an interrupted run made.
-pub(crate) fn prepare(run_dir: &Path, seed: u64, terminal: Terminal) -> anyhow::Result<Prepared> {
+/// Where the demonstration's files are.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    is_temporary: bool,
+}
+
+impl Place {
+    /// The folder of the run, or one that lasts as long as this does for a rank that has none.
+    pub(crate) fn of(run: Option<&RunDir>, ranks: &Ranks) -> Self {
+        let temporary =
+            || std::env::temp_dir().join(format!("krystal-demonstration-{}-{}", std::process::id(), ranks.rank()));
+        Self { path: run.map_or_else(temporary, |run| run.path().to_owned()), is_temporary: run.is_none() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            // What cannot be removed is left to whoever clears the folder of temporary files.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Makes data and model in `place`, or finds those that an interrupted run made. The ranks warm the model up together; then all
+/// get the files of the first.
+pub(crate) fn prepare(place: &Place, seed: u64, terminal: Terminal, ranks: &Ranks) -> anyhow::Result<Prepared> {
+    let run_dir = &place.path;
     let prepared = Prepared {
         model: run_dir.join("base"),
         data: run_dir.join("train.jsonl"),
         eval_data: run_dir.join("held_out.jsonl"),
     };
     // The tokenizer's configuration is the last file that is written.
-    if prepared.model.join("tokenizer_config.json").exists() {
+    let is_there = ranks.is_first() && prepared.model.join("tokenizer_config.json").exists();
+    if !ranks.any(is_there)? {
+        make(&prepared, seed, terminal, ranks)?;
+    }
+    if !ranks.are_many() {
         return Ok(prepared);
     }
-    fs::create_dir_all(run_dir).with_context(|| format!("{}: cannot create", run_dir.display()))?;
+    let files = if ranks.is_first() { read_files(&prepared, run_dir) } else { Ok(Vec::new()) };
+    let files = ranks.gather(files)?;
+    if !ranks.is_first() {
+        fs::create_dir_all(&prepared.model).with_context(|| format!("{}: cannot create", prepared.model.display()))?;
+        for (name, content) in files {
+            write_atomically(&run_dir.join(name), &content)?;
+        }
+    }
+    Ok(prepared)
+}
+
+/// Every file of the demonstration, by its path within `folder`.
+fn read_files(prepared: &Prepared, folder: &Path) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut paths = vec![prepared.data.clone(), prepared.eval_data.clone()];
+    for entry in fs::read_dir(&prepared.model).with_context(|| format!("{}: cannot read", prepared.model.display()))? {
+        paths.push(entry?.path());
+    }
+    let read = |path: PathBuf| {
+        let content = fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+        Ok((path.strip_prefix(folder)?.to_owned(), content))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Makes data and model; the first rank writes them.
+fn make(prepared: &Prepared, seed: u64, terminal: Terminal, ranks: &Ranks) -> anyhow::Result<()> {
     let task = Arithmetic::new(seed, HELD_OUT)?;
-    write_problems(&prepared.data, task.train_problems())?;
-    write_problems(&prepared.eval_data, task.held_out_problems())?;
+    if ranks.is_first() {
+        write_problems(&prepared.data, task.train_problems())?;
+        write_problems(&prepared.eval_data, task.held_out_problems())?;
+    }
     let model = fresh_model(seed)?;
     let eos = model.tokenizer.eos().context("the demonstration's tokenizer has an end-of-sequence token")?;
     let demonstrations = (0..WARM_UP_STEPS * WARM_UP_BATCH as u64)
@@ -102,14 +160,17 @@ pub(crate) fn prepare(run_dir: &Path, seed: u64, terminal: Terminal) -> anyhow::
         checkpoint_every: 0,
         ..SftConfig::default()
     };
-    let policy = LmPolicy::with_all_weights(Arc::clone(&model))?;
+    let policy = LmPolicy::with_all_weights(Arc::clone(&model))?.with_ranks(ranks.clone());
     let mut trainer = SftTrainer::new(config, policy, demonstrations)?;
     let mut shown = WarmUp(terminal.progress("warm-up", WARM_UP_STEPS as usize));
     trainer.train(&mut shown)?;
     drop(shown);
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let tensors = trainer.policy().tensors().context("the warm-up trains all weights")?;
     save_language_model(&prepared.model, model.decoder.config(), &tensors, &model.tokenizer)?;
-    Ok(prepared)
+    Ok(())
 }
 
 /// The warm-up on a progress bar.

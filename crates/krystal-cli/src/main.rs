@@ -4,6 +4,7 @@
 mod cli;
 mod config_file;
 mod demo;
+mod distributed;
 mod failure;
 mod generation;
 mod model;

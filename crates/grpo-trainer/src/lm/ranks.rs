@@ -75,7 +75,8 @@ impl Ranks {
         self.0.size() > 1
     }
 
-    pub(super) fn collective(&self) -> &dyn Collective {
+    /// What carries messages between the ranks.
+    pub fn collective(&self) -> &dyn Collective {
         self.0.as_ref()
     }
 

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use krystal::grpo::RunDir;
+use krystal::grpo::lm::Ranks;
 use serde::Serialize;
 use toml::{Table, Value};
 
 use super::trainable::DYNAMIC;
 use crate::cli::Global;
+use crate::distributed::Distributed;
 use crate::settings::{self, Settings};
 
 /// Where a run is written.
@@ -24,16 +26,36 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "DIR", conflicts_with = "run_dir")]
     #[serde(skip)]
     pub(crate) resume: Option<PathBuf>,
+    /// mpi: train together with the other processes of `mpirun -n N krystal ..`, to the same result as one process; each needs the
+    /// model and the data, the first alone writes. none: on its own
+    #[arg(long, value_name = "HOW", default_value = "none", hide_possible_values = true)]
+    #[arg(help_heading = "Several machines")]
+    #[serde(skip_serializing_if = "Distributed::is_none")]
+    pub(crate) distributed: Distributed,
+}
+
+/// Where a run is written.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The folder, which the first rank alone has.
+    pub(crate) run: Option<RunDir>,
+    /// Whether it holds a run that is to go on.
+    pub(crate) resumes: bool,
 }
 
 impl RunOptions {
-    /// The folder, and whether it holds a run that is to go on.
-    pub(crate) fn open(&self, verb: &str) -> anyhow::Result<(RunDir, bool)> {
-        match (&self.resume, &self.run_dir) {
-            (Some(path), _) => Ok((RunDir::resume(path)?, true)),
-            (None, Some(path)) => Ok((RunDir::create(path)?, false)),
-            (None, None) => Ok((RunDir::create(&next_free(Path::new("runs"), verb))?, false)),
-        }
+    /// Opens the folder on the first of `ranks`.
+    pub(crate) fn open(&self, verb: &str, ranks: &Ranks) -> anyhow::Result<Opened> {
+        let mut run = None;
+        ranks.ask_first(|| -> anyhow::Result<Vec<u8>> {
+            run = Some(match (&self.resume, &self.run_dir) {
+                (Some(path), _) => RunDir::resume(path)?,
+                (None, Some(path)) => RunDir::create(path)?,
+                (None, None) => RunDir::create(&next_free(Path::new("runs"), verb))?,
+            });
+            Ok(Vec::new())
+        })?;
+        Ok(Opened { run, resumes: self.resume.is_some() })
     }
 }
 
@@ -76,7 +98,8 @@ pub(crate) fn write_config(run: &RunDir, verb: &str, table: &Table) -> anyhow::R
 }
 
 /// An error of a run that can go on from a checkpoint, with how to do that.
-pub(crate) fn resumable(error: anyhow::Error, run: &RunDir, verb: &str) -> anyhow::Error {
+pub(crate) fn resumable(error: anyhow::Error, run: Option<&RunDir>, verb: &str) -> anyhow::Error {
+    let Some(run) = run else { return error };
     match run.checkpoints() {
         Ok(checkpoints) if !checkpoints.is_empty() => {
             anyhow::anyhow!(

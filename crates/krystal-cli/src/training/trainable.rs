@@ -10,7 +10,7 @@ use krystal::dynlora::{
     AgentId, HierarchyConfig, LoraAdapter, LoraConfig, LoraHierarchy, SavedHierarchy, TargetModules,
 };
 use krystal::grpo::data::Record;
-use krystal::grpo::lm::{DynamicPolicy, LmPolicy};
+use krystal::grpo::lm::{DynamicPolicy, LmPolicy, Ranks};
 use krystal::lm::{Keep, LanguageModel, LmBackend, module_shapes};
 use krystal::resonance::{ResonanceConfig, ResonanceEngine};
 use krystal::spheres::{SphereConfig, count_at_depth};
@@ -100,6 +100,14 @@ pub(crate) struct TrainableOptions {
     pub(crate) stop: Vec<String>,
 }
 
+/// Checks that all ranks have read the same weights.
+pub(crate) fn agree_on_model(model: &Arc<LanguageModel>, ranks: &Ranks) -> anyhow::Result<()> {
+    if ranks.are_many() {
+        ranks.agree("weights of the model", LmBackend::new(Arc::clone(model)).base_hash().to_string().as_bytes())?;
+    }
+    Ok(())
+}
+
 impl TrainableOptions {
     /// What the flags ask for.
     pub(crate) fn trained(&self) -> anyhow::Result<Trained<'_>> {
@@ -136,6 +144,7 @@ impl TrainableOptions {
         model: Arc<LanguageModel>,
         base: Option<String>,
         seed: u64,
+        ranks: &Ranks,
     ) -> anyhow::Result<LmPolicy> {
         let policy = match (self.train, &self.adapter) {
             (What::All, _) => LmPolicy::with_all_weights(model)?,
@@ -148,7 +157,7 @@ impl TrainableOptions {
                 LmPolicy::with_adapter(model, adapter, base)
             }
         };
-        let policy = policy.with_spheres(self.spheres())?;
+        let policy = policy.with_spheres(self.spheres())?.with_ranks(ranks.clone());
         Ok(policy.with_keep(self.keep()).with_max_batch(self.max_batch).with_stop_strings(self.stop.clone()))
     }
 
@@ -160,6 +169,7 @@ impl TrainableOptions {
         model: Arc<LanguageModel>,
         base: Option<String>,
         seed: u64,
+        ranks: &Ranks,
     ) -> anyhow::Result<DynamicPolicy> {
         let resonance = Box::new(ResonanceEngine::new(ResonanceConfig::default())?);
         let base_hash = LmBackend::new(Arc::clone(&model)).base_hash();
@@ -186,7 +196,7 @@ impl TrainableOptions {
             hierarchy.add_agent(AgentId(*agent))?;
         }
         let policy = DynamicPolicy::new(model, hierarchy, base)?;
-        let policy = policy.with_spheres(self.spheres())?;
+        let policy = policy.with_spheres(self.spheres())?.with_ranks(ranks.clone());
         Ok(policy.with_keep(self.keep()).with_max_batch(self.max_batch).with_stop_strings(self.stop.clone()))
     }
 

@@ -4,6 +4,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use krystal::grpo::lm::Ranks;
 use krystal::grpo::{Clock, Evaluation, Observer, StepMetrics};
 
 use super::outcome::percent;
@@ -39,11 +40,12 @@ pub(crate) struct Watch {
     progress: Option<Progress>,
     evaluation: String,
     rates: Vec<f64>,
+    ranks: Ranks,
 }
 
 impl Watch {
-    pub(crate) fn new(label: &'static str, terminal: Terminal) -> Self {
-        Self { terminal, label, progress: None, evaluation: String::new(), rates: Vec::new() }
+    pub(crate) fn new(label: &'static str, terminal: Terminal, ranks: &Ranks) -> Self {
+        Self { terminal, label, progress: None, evaluation: String::new(), rates: Vec::new(), ranks: ranks.clone() }
     }
 
     /// Mean tokens per second over the steps, where there were any.
@@ -103,8 +105,9 @@ impl Observer for Watch {
         }
     }
 
+    /// All ranks stop after the same step, or none; one that has lost the others has no next step.
     fn should_stop(&self) -> bool {
-        STOP.load(Ordering::SeqCst)
+        self.ranks.any(STOP.load(Ordering::SeqCst)).unwrap_or(true)
     }
 }
 

@@ -13,8 +13,10 @@ mod supervise;
 mod train;
 
 use clap::Subcommand;
+use krystal::grpo::lm::Ranks;
 
 use crate::cli::Global;
+use crate::distributed::Distributed;
 use crate::terminal::Terminal;
 
 /// What to do.
@@ -47,11 +49,21 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Does it.
-    pub(crate) fn run(&self, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+    /// How the process is to join others.
+    pub(crate) fn distributed(&self) -> Distributed {
         match self {
-            Self::Train(options) => train::run(options, global, terminal),
-            Self::Sft(options) => sft::run(options, global, terminal),
+            Self::Train(options) => options.run.distributed,
+            Self::Sft(options) => options.run.distributed,
+            Self::Sphere(verb) => verb.distributed(),
+            _ => Distributed::None,
+        }
+    }
+
+    /// Does it, as one of `ranks`.
+    pub(crate) fn run(&self, global: &Global, terminal: Terminal, ranks: &Ranks) -> anyhow::Result<()> {
+        match self {
+            Self::Train(options) => train::run(options, global, terminal, ranks),
+            Self::Sft(options) => sft::run(options, global, terminal, ranks),
             Self::Supervise(options) => supervise::run(options, terminal),
             Self::Eval(options) => eval::run(options, global, terminal),
             Self::Generate(options) => generate::run(options, global, terminal),
@@ -59,7 +71,7 @@ impl Verb {
             Self::Score(options) => score::run(options, terminal),
             Self::Report(options) => report::run(options, terminal),
             Self::Adapter(verb) => verb.run(global, terminal),
-            Self::Sphere(verb) => verb.run(global, terminal),
+            Self::Sphere(verb) => verb.run(global, terminal, ranks),
             Self::Doctor(options) => doctor::run(options, terminal),
         }
     }

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use krystal::dynlora::ContentHash;
 use krystal::grpo::data::{Prompt, Record, read_jsonl};
+use krystal::grpo::lm::Ranks;
 use krystal::grpo::sft::demonstration_loss;
 use krystal::grpo::{Demonstration, Policy, SftConfig, SftTrainer};
 use krystal::lm::config::ModelConfig;
@@ -21,8 +23,8 @@ use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
 use crate::training::{
-    RunOptions, TrainableOptions, Trained, Watch, What, clock, hold_out, keep_whole_model, resolved, resumable,
-    write_config,
+    Opened, RunOptions, TrainableOptions, Trained, Watch, What, agree_on_model, clock, hold_out, keep_whole_model,
+    resolved, resumable, write_config,
 };
 
 /// Flags of `krystal sft`.
@@ -73,7 +75,7 @@ pub(crate) struct Options {
     pub(crate) sft: Given<SftConfig>,
 }
 
-pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal, ranks: &Ranks) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut trainable = options.trainable.clone();
     if options.init.is_some() {
@@ -97,9 +99,13 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> any
         (None, None) => return Err(usage("no model: expected --model DIR, or --init config.json for a fresh one")),
     };
     let model = Arc::new(model);
+    ranks.agree("settings", &serde_json::to_vec(&config)?)?;
+    agree_on_model(&model, ranks)?;
     let base = options.model.as_ref().map(|path| path.display().to_string());
-    let policy = trainable.policy(Arc::clone(&model), base, global.seed)?;
+    let policy = trainable.policy(Arc::clone(&model), base, global.seed, ranks)?;
     let demonstrations = demonstrations(&examples, &policy, &model, terminal)?;
+    let text = format!("{demonstrations:?}");
+    ranks.agree("data", ContentHash::of_bytes(text.as_bytes()).to_string().as_bytes())?;
     let size = options.eval_size.unwrap_or_else(|| 100.min(demonstrations.len() / 10));
     if size >= demonstrations.len() {
         return Err(usage(format!("--eval-size {size} leaves none of the {} demonstrations", demonstrations.len())));
@@ -109,19 +115,27 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> any
         Ok(if held_out.is_empty() { None } else { Some(demonstration_loss(policy, &held_out, config.batch_size)?) })
     };
     let before = loss(&policy)?;
-    let mut watch = Watch::new("training", terminal);
+    let mut watch = Watch::new("training", terminal, ranks);
     let mut trainer = SftTrainer::new(config.clone(), policy, demonstrations)?.with_clock(clock());
-    let (run, resumes) = options.run.open("sft")?;
-    if resumes {
-        trainer = trainer.resume_from(run.clone(), &mut watch)?;
-    } else {
-        trainer = trainer.with_run_dir(run.clone())?;
+    let Opened { run, resumes } = options.run.open("sft", ranks)?;
+    if let Some(run) = &run {
+        trainer = match resumes {
+            true => trainer.resume_from(run.clone(), &mut watch)?,
+            false => trainer.with_run_dir(run.clone())?,
+        };
+        write_config(run, "sft", &resolved(options, global, &config)?)?;
     }
-    write_config(&run, "sft", &resolved(options, global, &config)?)?;
+    if resumes && ranks.are_many() {
+        let state = ranks.ask_first(|| anyhow::Ok(trainer.state()?))?;
+        if !ranks.is_first() {
+            trainer = trainer.resume_from_state(&state)?;
+        }
+    }
     let summary = trainer.train(&mut watch);
     watch.end();
-    let summary = summary.map_err(|error| resumable(error.into(), &run, "sft"))?;
+    let summary = summary.map_err(|error| resumable(error.into(), run.as_ref(), "sft"))?;
     let after = loss(trainer.policy())?;
+    let Some(run) = run else { return Ok(()) };
     let whole = trainable.train == What::All;
     let trained = if whole { keep_whole_model(&run)? } else { run.adapter_path() };
     let seconds = started.elapsed().as_secs_f64();

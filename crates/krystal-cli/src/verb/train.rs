@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use krystal::dynlora::ContentHash;
 use krystal::grpo::data::{Prompt, Record};
+use krystal::grpo::lm::{Ranks, SharedReward};
 use krystal::grpo::verify::VerifierReward;
-use krystal::grpo::{EvaluateConfig, GrpoConfig, GrpoTrainer, Policy, RewardFunction, RunDir};
+use krystal::grpo::{EvaluateConfig, GrpoConfig, GrpoTrainer, Policy, RewardFunction};
 use krystal::lm::LanguageModel;
 use krystal::math::sampling::Sampling;
 use krystal::verify::{ProblemSet, parse_rewards};
@@ -20,8 +22,9 @@ use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
 use crate::training::{
-    Ending, Outcome, PromptOptions, RunOptions, TrainableOptions, Trained, Watch, What, check_golds, clock, divergence,
-    drop_long, hold_out, keep_whole_model, one_reward, resolved, resumable, write_config,
+    Ending, Opened, Outcome, PromptOptions, RunOptions, TrainableOptions, Trained, Watch, What, agree_on_model,
+    check_golds, clock, divergence, drop_long, hold_out, keep_whole_model, one_reward, resolved, resumable,
+    write_config,
 };
 
 /// Flags of `krystal train`.
@@ -38,6 +41,7 @@ Examples:
   krystal train --model DIR --data gsm8k.jsonl --reward math --adapter dynamic --agents 4
   krystal train --model DIR --data more.jsonl --reward math --adapter runs/train-1/adapter/hierarchy
   krystal train --resume runs/train-1
+  mpirun -n 4 krystal train --distributed mpi --model DIR --data gsm8k.jsonl --reward math
   krystal train --config runs/train-1/config.toml --seed 2
 
 Rewards: exact, numeric, math, regex, think_format, soft_overlong, repetition, calculator, command; written NAME, NAME=WEIGHT or
@@ -98,23 +102,24 @@ struct Job<P> {
 /// data was read along are damped.
 const DYNAMIC_RATE: f64 = 2.0;
 
-/// The folder of a run, and whether it holds a run that is to go on.
-type Opened = (RunDir, bool);
-
-pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal, ranks: &Ranks) -> anyhow::Result<()> {
     let started = Instant::now();
     let config = options.config(global)?;
     config.validate()?;
     let table = resolved(options, global, &config)?;
+    ranks.agree("settings", &serde_json::to_vec(&config)?)?;
     if let Some(model) = &options.model {
-        let start = Start { options, model, opened: None, table: &table, started };
+        let start = Start { options, model, opened: None, table: &table, started, ranks };
         return start.with_policy(config, global, terminal);
     }
-    let opened = options.run.open("train")?;
-    write_config(&opened.0, "train", &table)?;
-    let options = options.demonstration(opened.0.path(), global, terminal)?;
+    let opened = options.run.open("train", ranks)?;
+    if let Some(run) = &opened.run {
+        write_config(run, "train", &table)?;
+    }
+    let place = demo::Place::of(opened.run.as_ref(), ranks);
+    let options = options.demonstration(&place, global, terminal, ranks)?;
     let model = options.model.clone().unwrap_or_default();
-    let start = Start { options: &options, model: &model, opened: Some(opened), table: &table, started };
+    let start = Start { options: &options, model: &model, opened: Some(opened), table: &table, started, ranks };
     start.with_policy(config, global, terminal)
 }
 
@@ -125,6 +130,7 @@ struct Start<'s> {
     opened: Option<Opened>,
     table: &'s toml::Table,
     started: Instant,
+    ranks: &'s Ranks,
 }
 
 impl Start<'_> {
@@ -132,19 +138,19 @@ impl Start<'_> {
     fn with_policy(self, config: GrpoConfig, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
         let trainable = &self.options.trainable;
         let base = Some(self.model.display().to_string());
-        let seed = global.seed;
+        let (seed, ranks) = (global.seed, self.ranks);
         match trainable.trained()? {
             Trained::All | Trained::Plain(_) => {
-                let policy = |model, _: &mut [&mut Vec<Record>]| trainable.policy(model, base, seed);
-                let job = self.options.job(self.model, config, policy, global, terminal)?;
+                let policy = |model, _: &mut [&mut Vec<Record>]| trainable.policy(model, base, seed, ranks);
+                let job = self.options.job(self.model, config, policy, global, terminal, ranks)?;
                 train(job, self, terminal)
             }
             Trained::Dynamic(saved) => {
                 let policy = |model, records: &mut [&mut Vec<Record>]| {
                     let agents = trainable.share_out(records)?;
-                    trainable.dynamic_policy(saved, &agents, model, base, seed)
+                    trainable.dynamic_policy(saved, &agents, model, base, seed, ranks)
                 };
-                let job = self.options.job(self.model, config, policy, global, terminal)?;
+                let job = self.options.job(self.model, config, policy, global, terminal, ranks)?;
                 train(job, self, terminal)
             }
         }
@@ -153,9 +159,9 @@ impl Start<'_> {
 
 /// Runs the job in its folder and reports.
 fn train<P: Policy>(job: Job<P>, start: Start<'_>, terminal: Terminal) -> anyhow::Result<()> {
-    let Start { options, model, opened, table, started } = start;
+    let Start { options, model, opened, table, started, ranks } = start;
     let Job { config, policy, rewards, records, evaluation } = job;
-    let mut watch = Watch::new("training", terminal);
+    let mut watch = Watch::new("training", terminal, ranks);
     let has_evaluation = evaluation.is_some();
     let (max_completion_length, seed) = (config.max_completion_length, config.seed);
     // Prompts that are not learned from, where there are some.
@@ -167,19 +173,27 @@ fn train<P: Policy>(job: Job<P>, start: Start<'_>, terminal: Terminal) -> anyhow
         trainer = trainer.with_evaluation(problems, reward, config)?;
     }
     // Only now, so that what is refused leaves no folder behind.
-    let (run, resumes) = opened.map_or_else(|| options.run.open("train"), Ok)?;
-    if resumes {
-        trainer = trainer.resume_from(run.clone(), &mut watch)?;
-    } else {
-        trainer = trainer.with_run_dir(run.clone())?;
+    let Opened { run, resumes } = opened.map_or_else(|| options.run.open("train", ranks), Ok)?;
+    if let Some(run) = &run {
+        trainer = match resumes {
+            true => trainer.resume_from(run.clone(), &mut watch)?,
+            false => trainer.with_run_dir(run.clone())?,
+        };
+        write_config(run, "train", table)?;
     }
-    write_config(&run, "train", table)?;
+    if resumes && ranks.are_many() {
+        let state = ranks.ask_first(|| anyhow::Ok(trainer.state()?))?;
+        if !ranks.is_first() {
+            trainer = trainer.resume_from_state(&state)?;
+        }
+    }
     let summary = trainer.train(&mut watch);
     watch.end();
-    let summary = summary.map_err(|error| resumable(error.into(), &run, "train"))?;
+    let summary = summary.map_err(|error| resumable(error.into(), run.as_ref(), "train"))?;
+    let kl = divergence(trainer.policy(), &asked, max_completion_length, seed)?;
+    let Some(run) = run else { return Ok(()) };
     let whole = options.trainable.train == What::All;
     let trained = if whole { keep_whole_model(&run)? } else { run.adapter_path() };
-    let kl = divergence(trainer.policy(), &asked, max_completion_length, seed)?;
     let model = match whole {
         true => format!("--model {}", trained.display()),
         false => format!("--model {} --adapter {}", model.display(), trained.display()),
@@ -221,6 +235,11 @@ pub(crate) fn room_for_prompts(longest: usize, max_completion_length: usize) -> 
     longest.saturating_sub(max_completion_length).max(longest / 2)
 }
 
+/// A reward function whose work is shared out.
+fn shared(function: Box<dyn RewardFunction>, ranks: &Ranks) -> Box<dyn RewardFunction> {
+    Box::new(SharedReward::new(function, ranks.clone()))
+}
+
 /// What is learned from, and what is not.
 struct Split {
     records: Vec<Record>,
@@ -228,10 +247,16 @@ struct Split {
 }
 
 impl Options {
-    /// The same options for the demonstration, whose model and data are made in the folder of the run.
-    fn demonstration(&self, run: &Path, global: &Global, terminal: Terminal) -> anyhow::Result<Self> {
+    /// The same options for the demonstration, whose model and data are made in `place`.
+    fn demonstration(
+        &self,
+        place: &demo::Place,
+        global: &Global,
+        terminal: Terminal,
+        ranks: &Ranks,
+    ) -> anyhow::Result<Self> {
         terminal.note(demo::STORY);
-        let made = demo::prepare(run, global.seed, terminal)?;
+        let made = demo::prepare(place, global.seed, terminal, ranks)?;
         let mut options = self.clone();
         options.model = Some(made.model);
         options.prompts.data = Some(made.data);
@@ -248,6 +273,7 @@ impl Options {
         policy: impl FnOnce(Arc<LanguageModel>, &mut [&mut Vec<Record>]) -> anyhow::Result<P>,
         global: &Global,
         terminal: Terminal,
+        ranks: &Ranks,
     ) -> anyhow::Result<Job<P>> {
         let spec = self.reward_spec()?;
         // What is wrong with the data or the rewards is known before a large model is read.
@@ -259,7 +285,10 @@ impl Options {
         if !held_out.is_empty() {
             check_golds(&eval_spec, &held_out, terminal)?;
         }
+        let text = format!("{records:?} {held_out:?}");
+        ranks.agree("data", ContentHash::of_bytes(text.as_bytes()).to_string().as_bytes())?;
         let model = Arc::new(open_model(path, terminal)?);
+        agree_on_model(&model, ranks)?;
         let longest = model.decoder.config().max_position_embeddings;
         let policy = policy(model, &mut [&mut records, &mut held_out])?;
         let room = room_for_prompts(longest, config.max_completion_length);
@@ -269,10 +298,10 @@ impl Options {
             None
         } else {
             let problems = drop_long(&policy, held_out, most, terminal)?;
-            Some((problems, eval_reward, self.evaluate_config(&config, global)))
+            Some((problems, shared(eval_reward, ranks), self.evaluate_config(&config, global)))
         };
         let rewards = VerifierReward::from_spec(&spec)?;
-        let rewards = rewards.into_iter().map(|(reward, _)| Box::new(reward) as Box<dyn RewardFunction>).collect();
+        let rewards = rewards.into_iter().map(|(reward, _)| shared(Box::new(reward), ranks)).collect();
         Ok(Job { config, policy, rewards, records, evaluation })
     }
 

@@ -4,6 +4,14 @@ use crate::krystal::{krystal, krystal_with};
 use crate::tiny_model::TinyModel;
 
 #[test]
+#[cfg(not(feature = "mpi"))]
+fn a_build_without_mpi_says_so() {
+    for verb in [&["train"][..], &["sft", "--data", "x.jsonl", "--model", "x"]] {
+        krystal(&[verb, &["--distributed", "mpi"]].concat()).fails(2, &["built without MPI", "--features mpi"]);
+    }
+}
+
+#[test]
 fn model_folders_that_are_not() {
     let tiny = TinyModel::new();
     let generate = |model: &str| krystal(&["generate", "--model", model, "abc"]);

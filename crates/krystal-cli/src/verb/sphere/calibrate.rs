@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use krystal::grpo::lm::Ranks;
 use krystal::spheres::collective::{Collective, InProcess};
 use krystal::spheres::cost_model::{CostModel, Sample, calibrate};
 use serde::Serialize;
@@ -14,7 +15,8 @@ use serde_json::json;
 
 use super::forecast::ForecastOptions;
 use crate::cli::Global;
-use crate::failure::one_line;
+use crate::distributed::Distributed;
+use crate::failure::{one_line, usage};
 use crate::terminal::Terminal;
 
 /// Flags of `krystal sphere calibrate`.
@@ -36,20 +38,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE.jsonl")]
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<PathBuf>,
-    /// Measure between the ranks that mpirun has started [default: between threads]
-    #[arg(long, value_name = "ENGINE", conflicts_with = "samples")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    distributed: Option<Engine>,
+    /// mpi: measure between the ranks that mpirun has started; none: between threads
+    #[arg(long, value_name = "HOW", default_value = "none", hide_possible_values = true, conflicts_with = "samples")]
+    #[serde(skip_serializing_if = "Distributed::is_none")]
+    pub(super) distributed: Distributed,
     #[command(flatten)]
     #[serde(flatten)]
     forecast: ForecastOptions,
-}
-
-/// What carries messages between machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Engine {
-    Mpi,
 }
 
 /// Samples and where they come from.
@@ -63,15 +58,18 @@ const POWERS: RangeInclusive<u32> = 1..=22;
 /// Threads between which messages are timed.
 const RANKS: RangeInclusive<usize> = 2..=12;
 
-pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal, ranks: &Ranks) -> anyhow::Result<()> {
     options.forecast.validate()?;
     let measured = match (&options.samples, options.distributed) {
-        (Some(path), _) => Some(Measured { what: path.display().to_string(), samples: read(path)? }),
-        (None, Some(Engine::Mpi)) => between_ranks(terminal)?,
-        (None, None) => Some(between_threads(global, terminal)?),
+        (Some(path), _) => Measured { what: path.display().to_string(), samples: read(path)? },
+        (None, Distributed::Mpi) => between_ranks(terminal, ranks.collective())?,
+        (None, Distributed::None) => between_threads(global, terminal)?,
     };
+    let Measured { what, samples } = measured;
     // One rank speaks for all.
-    let Some(Measured { what, samples }) = measured else { return Ok(()) };
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let fit = CostModel::fit(&samples)?;
     let forecasts = options.forecast.forecasts(&fit.model);
     terminal.line(&format!("measured: {what}\n{fit}"));
@@ -108,28 +106,13 @@ fn between_threads(global: &Global, terminal: Terminal) -> anyhow::Result<Measur
     Ok(Measured { what, samples })
 }
 
-#[cfg(feature = "mpi")]
-fn between_ranks(terminal: Terminal) -> anyhow::Result<Option<Measured>> {
-    use krystal::spheres::collective::Mpi;
-
-    let ranks = Mpi::start()?;
-    let (rank, size) = (ranks.rank(), ranks.size());
-    if size < 2 {
-        ranks.finish();
-        return Err(crate::failure::usage("--distributed mpi with one rank has no wire: start it by mpirun -n N"));
+fn between_ranks(terminal: Terminal, ranks: &dyn Collective) -> anyhow::Result<Measured> {
+    if ranks.size() < 2 {
+        return Err(usage("--distributed mpi with one rank has no wire: start it by mpirun -n N"));
     }
-    let terminal = Terminal { quiet: terminal.quiet || rank > 0, ..terminal };
     let mut progress = terminal.progress("measuring", 0);
     progress.set(0, "messages between ranks");
-    let samples = measure(&ranks)?;
-    drop(progress);
-    ranks.finish();
-    Ok((rank == 0).then(|| Measured { what: format!("{size} ranks under MPI"), samples }))
-}
-
-#[cfg(not(feature = "mpi"))]
-fn between_ranks(_: Terminal) -> anyhow::Result<Option<Measured>> {
-    Err(crate::failure::usage("--distributed mpi: this krystal was built without the feature `mpi`"))
+    Ok(Measured { what: format!("{} ranks under MPI", ranks.size()), samples: measure(ranks)? })
 }
 
 fn measure(collective: &dyn Collective) -> anyhow::Result<Vec<Sample>> {

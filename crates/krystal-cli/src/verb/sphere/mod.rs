@@ -6,8 +6,10 @@ mod predict;
 mod tree;
 
 use clap::Subcommand;
+use krystal::grpo::lm::Ranks;
 
 use crate::cli::Global;
+use crate::distributed::Distributed;
 use crate::terminal::Terminal;
 
 /// What to know about summing gradients.
@@ -22,11 +24,19 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Does it.
-    pub(crate) fn run(&self, global: &Global, terminal: Terminal) -> anyhow::Result<()> {
+    /// How the process is to join others.
+    pub(crate) fn distributed(&self) -> Distributed {
+        match self {
+            Self::Calibrate(options) => options.distributed,
+            Self::Tree(_) | Self::Predict(_) => Distributed::None,
+        }
+    }
+
+    /// Does it, as one of `ranks`.
+    pub(crate) fn run(&self, global: &Global, terminal: Terminal, ranks: &Ranks) -> anyhow::Result<()> {
         match self {
             Self::Tree(options) => tree::run(options, global, terminal),
-            Self::Calibrate(options) => calibrate::run(options, global, terminal),
+            Self::Calibrate(options) => calibrate::run(options, global, terminal, ranks),
             Self::Predict(options) => predict::run(options, terminal),
         }
     }
