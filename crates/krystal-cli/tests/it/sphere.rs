@@ -85,5 +85,5 @@ fn what_cannot_be_counted_or_predicted() {
     predict(&["--bandwidth", "1e9", "--compute-seconds", "nan"]).fails(2, &["--compute-seconds"]);
     krystal(&["sphere", "predict", "--latency", "-1", "--bandwidth", "1e9"]).fails(2, &["--latency"]);
     #[cfg(not(feature = "mpi"))]
-    krystal(&["sphere", "calibrate", "--distributed", "mpi"]).fails(2, &["feature `mpi`"]);
+    krystal(&["sphere", "calibrate", "--distributed", "mpi"]).fails(2, &["built without MPI"]);
 }
