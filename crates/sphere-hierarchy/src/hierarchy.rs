@@ -10,6 +10,11 @@ use crate::statistics::{SphereStatistics, Statistics};
 use crate::tree::{choose_depth, height, width};
 use crate::worker::{Clock, ClockSlot, GradientWorker, StreamingWorker, Whole};
 
+/// Micro-batches that a thread takes at a time at most, and the bytes of their gradients: adding so few takes no longer than handing
+/// one micro-batch to a thread.
+const LONGEST_RUN: usize = 16;
+const SHORT_BYTES: usize = 1 << 14;
+
 /// The gradient of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reduction {
@@ -160,8 +165,9 @@ impl SphereHierarchy {
             return Err(Error::DropWhileStreaming { buckets: buckets.len() }.into());
         }
         let threads = self.config.threads.unwrap_or_else(rayon::current_num_threads);
-        let (plan, depth) = self.plan(threads, n_batches, own.clone(), ranks == 1)?;
-        let n_parameters = buckets.iter().sum();
+        let n_parameters = buckets.iter().sum::<usize>();
+        let bytes = n_parameters * size_of::<W::Element>();
+        let (plan, depth) = self.plan(threads, n_batches, own.clone(), ranks == 1, bytes)?;
         let mut gradient = self.spares.take(n_parameters).unwrap_or_else(|| vec![0.0; n_parameters]);
         let engine = Engine::new(worker, batches, plan.clone(), &self.clock, &self.spares, &buckets, &mut gradient);
         let outcome = match &self.pool {
@@ -233,6 +239,7 @@ impl SphereHierarchy {
         n_batches: usize,
         own: std::ops::Range<usize>,
         is_alone: bool,
+        bytes: usize,
     ) -> Result<(Plan, u32), Error> {
         let height = height(n_batches);
         let depth = match (self.config.depth, self.seconds_per_batch) {
@@ -255,6 +262,7 @@ impl SphereHierarchy {
             height: height.max(1),
             block_level,
             threads: if depth == 0 { 1 } else { threads },
+            longest_run: if depth == 0 { 1 } else { (SHORT_BYTES / bytes.max(1)).clamp(1, LONGEST_RUN) },
             is_alone,
             accumulation: self.config.accumulation,
             on_failure: self.config.on_failure,

@@ -230,17 +230,24 @@ impl<'e, E: Element> Lane<'e, E> {
         }
     }
 
-    /// Takes over a finished block and adds what can be added, unless someone is at it: then they will.
-    pub(crate) fn deliver(&self, block: usize, finished: Finished<E>) {
-        let mut mine = Some((block, finished));
+    /// Takes over finished blocks and adds what can be added, unless someone is at it: then they will.
+    pub(crate) fn deliver(&self, blocks: impl IntoIterator<Item = (usize, Finished<E>)>) {
+        let mut blocks = blocks.into_iter().peekable();
+        if blocks.peek().is_none() {
+            return;
+        }
         loop {
             let Some(mut spine) = self.spine.pop() else {
-                let Some(mine) = mine.take() else { return };
-                let delivered = self.finished.push(mine);
-                debug_assert!(delivered.is_ok(), "the window bounds what is finished");
+                if blocks.peek().is_none() {
+                    return;
+                }
+                for block in blocks.by_ref() {
+                    let delivered = self.finished.push(block);
+                    debug_assert!(delivered.is_ok(), "the window bounds what is finished");
+                }
                 continue;
             };
-            mine.take().into_iter().for_each(|(block, finished)| spine.accept(block, finished));
+            blocks.by_ref().for_each(|(block, finished)| spine.accept(block, finished));
             while let Some((block, finished)) = self.finished.pop() {
                 spine.accept(block, finished);
             }

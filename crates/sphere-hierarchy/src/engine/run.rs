@@ -1,5 +1,6 @@
 //! Tasks, and what they hand on.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,6 +37,9 @@ pub(crate) struct Plan {
     /// Levels of a block.
     pub(crate) block_level: u32,
     pub(crate) threads: usize,
+    /// Blocks that a task takes at a time at most. More than one where gradients are so short that taking a block costs more than
+    /// adding it: then memory is no matter either.
+    pub(crate) longest_run: usize,
     /// Whether no other rank takes part.
     pub(crate) is_alone: bool,
     pub(crate) accumulation: Accumulation,
@@ -66,7 +70,13 @@ impl Plan {
 
     /// Blocks that may be handed out and not yet added.
     fn window(&self) -> usize {
-        self.n_tasks() + (self.n_tasks() - 1) * (self.height - self.block_level) as usize
+        let planned = self.n_tasks() + (self.n_tasks() - 1) * (self.height - self.block_level) as usize;
+        if self.longest_run > 1 { planned.max(2 * self.n_tasks() * self.longest_run) } else { planned }
+    }
+
+    /// Blocks that a task takes at a time when `left` are left: few enough for the others to have as much to do.
+    fn run(&self, left: usize) -> usize {
+        (left / (8 * self.n_tasks())).clamp(1, self.longest_run)
     }
 }
 
@@ -244,22 +254,27 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
         !self.is_aborted.load(Ordering::Relaxed) && is_ready()
     }
 
-    /// What to do next: a second try of what failed on another thread, the next block, or a second try all the same.
-    fn claim(&self) -> Option<Task> {
-        if self.is_aborted.load(Ordering::Relaxed) {
-            return None;
-        }
+    /// A second try that waits: of what failed on another thread, or of anything.
+    fn claim_retry(&self, anything: bool) -> Option<Task> {
         let thread = rayon::current_thread_index();
         for _ in 0..self.retries.len() {
-            let Some(task) = self.retries.pop() else { break };
-            if task.avoid != thread {
+            let task = self.retries.pop()?;
+            if anything || task.avoid != thread {
                 return Some(task);
             }
             let _ = self.retries.push(task);
         }
-        let limit = self.limit();
-        let claimed = self.claimed.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1));
-        claimed.ok().map(|place| self.task(self.block_at(place))).or_else(|| self.retries.pop())
+        None
+    }
+
+    /// Places of the next blocks that may be handed out; empty where there are none.
+    fn claim(&self) -> Range<usize> {
+        let (limit, end) = (self.limit(), self.plan.end_block());
+        let run = |first: usize| if self.order.is_empty() { self.plan.run(end - first) } else { 1 };
+        let claimed = self.claimed.fetch_update(Ordering::AcqRel, Ordering::Acquire, |first| {
+            (first < limit).then(|| (first + run(first)).min(limit))
+        });
+        claimed.map_or(0..0, |first| first..(first + run(first)).min(limit))
     }
 
     fn task(&self, block: usize) -> Task {
@@ -278,7 +293,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
     }
 
     /// Leaves of a block, by number in the step.
-    fn leaves(&self, block: usize) -> std::ops::Range<usize> {
+    fn leaves(&self, block: usize) -> Range<usize> {
         let width = width(self.plan.block_level);
         let first = block.saturating_mul(width).max(self.plan.first);
         first..block.saturating_add(1).saturating_mul(width).min(self.plan.end)
@@ -287,28 +302,44 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
     /// Computes block after block until there is none to be had.
     fn work<'s>(&'s self, scope: Option<&ScopeFifo<'s>>) {
         let mut spheres = Vec::new();
+        let mut outbox = Vec::new();
         loop {
-            if let Some(task) = self.claim() {
-                spheres.extend(self.compute(task));
-                scope.into_iter().for_each(|scope| self.start_more(scope));
-                continue;
-            }
-            self.permits.fetch_add(1, Ordering::AcqRel);
-            // Room may have been made between the two lines above, when we still held the permit.
-            if !(self.has_work() && self.permit()) {
+            if self.is_aborted.load(Ordering::Relaxed) {
+                self.permits.fetch_add(1, Ordering::AcqRel);
                 break;
             }
+            if let Some(task) = self.claim_retry(false) {
+                spheres.extend(self.compute(task, None));
+            } else {
+                let places = self.claim();
+                if !places.is_empty() {
+                    for place in places {
+                        let task = self.task(self.block_at(place));
+                        spheres.extend(self.compute(task, Some(&mut outbox)));
+                    }
+                    self.lanes.iter().take(1).for_each(|lane| lane.deliver(outbox.drain(..)));
+                } else if let Some(task) = self.claim_retry(true) {
+                    spheres.extend(self.compute(task, None));
+                } else {
+                    self.permits.fetch_add(1, Ordering::AcqRel);
+                    // Room may have been made between the two lines above, when we still held the permit.
+                    if !(self.has_work() && self.permit()) {
+                        break;
+                    }
+                }
+            }
+            scope.into_iter().for_each(|scope| self.start_more(scope));
         }
         self.spheres.push(spheres);
     }
 
     /// Computes a block, or as much of it as precedes a leaf that fails for the first time: then there is nothing to report.
-    fn compute(&self, mut task: Task) -> Option<SphereStatistics> {
+    fn compute(&self, mut task: Task, mut outbox: Option<&mut Outbox<W::Element>>) -> Option<SphereStatistics> {
         let started = self.clock.now();
         let leaves = self.leaves(task.block);
         while task.at < leaves.len() {
             let batch = leaves.start + task.at;
-            if let Err(failure) = self.leaf(batch, &mut task) {
+            if let Err(failure) = self.leaf(batch, &mut task, outbox.as_deref_mut()) {
                 self.counters.count(&failure);
                 if task.try_number == 1 {
                     task.try_number = 2;
@@ -324,7 +355,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
                     return None;
                 }
                 let _ = self.dropped.push(batch);
-                self.drop_leaf(&mut task);
+                self.drop_leaf(&mut task, outbox.as_deref_mut());
             }
             task.at += 1;
             task.try_number = 1;
@@ -339,13 +370,18 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             thread: rayon::current_thread_index().unwrap_or(0),
         };
         for (lane, sum) in self.lanes.iter().zip(task.sums) {
-            lane.deliver(task.block, sum.finish(lane, leaves.len()));
+            lane.deliver([(task.block, sum.finish(lane, leaves.len()))]);
         }
         Some(sphere)
     }
 
     /// The gradient of one micro-batch, handed on bucket by bucket. Nothing is handed on of a bucket that is not as it should be.
-    fn leaf(&self, batch: usize, task: &mut Task) -> Result<(), LeafFailure<W::Error>> {
+    fn leaf(
+        &self,
+        batch: usize,
+        task: &mut Task,
+        mut outbox: Option<&mut Outbox<W::Element>>,
+    ) -> Result<(), LeafFailure<W::Error>> {
         let data = &self.batches[batch - self.plan.first];
         let weight = self.worker.weight(data);
         let attempt = Attempt {
@@ -387,7 +423,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
             if holds_back {
                 held = Some(values);
             } else if wrong.is_none() && !std::mem::replace(&mut delivered[bucket], true) {
-                self.hand_on(bucket, block, at, sums, values, weight);
+                self.hand_on((bucket, block, at), sums, values, weight, None);
             } else {
                 lane.reuse_leaf(values);
             }
@@ -417,46 +453,51 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
                 Err(failure)
             }
             (None, Some(values)) => {
-                self.hand_on(0, block, at, sums, values, weight);
+                self.hand_on((0, block, at), sums, values, weight, outbox.take());
                 Ok(())
             }
             (None, None) => {
                 if in_place {
-                    self.lanes[0].deliver(block, Finished::InPlace { weight });
+                    self.lanes[0].deliver([(block, Finished::InPlace { weight })]);
                 }
                 Ok(())
             }
         }
     }
 
+    /// Hands on what a leaf filled a bucket with; through the outbox where there is one.
     fn hand_on(
         &self,
-        bucket: usize,
-        block: usize,
-        at: usize,
+        (bucket, block, at): (usize, usize, usize),
         sums: &mut [BlockSum],
         values: Vec<W::Element>,
         weight: f32,
+        outbox: Option<&mut Outbox<W::Element>>,
     ) {
         let lane = &self.lanes[bucket];
-        match sums.get_mut(bucket) {
-            None => lane.deliver(block, Finished::Leaf { values, weight }),
-            Some(sum) => {
+        match (sums.get_mut(bucket), outbox) {
+            (None, Some(outbox)) => outbox.push((block, Finished::Leaf { values, weight })),
+            (None, None) => lane.deliver([(block, Finished::Leaf { values, weight })]),
+            (Some(sum), _) => {
                 sum.push(lane, at, Some(Weighted { values: &values[..], weight }));
                 lane.reuse_leaf(values);
             }
         }
     }
 
-    fn drop_leaf(&self, task: &mut Task) {
+    fn drop_leaf(&self, task: &mut Task, mut outbox: Option<&mut Outbox<W::Element>>) {
         for (bucket, lane) in self.lanes.iter().enumerate() {
-            match task.sums.get_mut(bucket) {
-                None => lane.deliver(task.block, Finished::Absent),
-                Some(sum) => sum.push(lane, task.at, None),
+            match (task.sums.get_mut(bucket), outbox.as_deref_mut()) {
+                (None, Some(outbox)) => outbox.push((task.block, Finished::Absent)),
+                (None, None) => lane.deliver([(task.block, Finished::Absent)]),
+                (Some(sum), _) => sum.push(lane, task.at, None),
             }
         }
     }
 }
+
+/// Blocks of the only lane that are finished and have not been handed on.
+type Outbox<E> = Vec<(usize, Finished<E>)>;
 
 /// Which buckets a try has filled: one bit each for the first 64, which is all that most have, so that nothing is allocated.
 struct Seen {
