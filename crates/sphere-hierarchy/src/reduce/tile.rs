@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{NORM_BLOCK, Weighted, add, add_compensated, merge_compensated, squares};
+use super::kernel::{NORM_BLOCK, Weighted, add_and_square, add_compensated, merge_compensated};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::fold::{Fold, Op, Piece};
@@ -99,7 +99,10 @@ pub(crate) fn fold_tiles<E: Element>(
     for (index, (out, norms)) in out.chunks_mut(TILE).zip(norms.chunks_mut(TILE / NORM_BLOCK)).enumerate() {
         let at = index * TILE..index * TILE + out.len();
         let mut now: Vec<Weighted<'_, E>> = Vec::with_capacity(sources.len().min(64));
-        for step in &steps {
+        for (index, step) in steps.iter().enumerate() {
+            // Squares come along with the last addition to the root.
+            let is_last = index + 1 == steps.len() && !compensated;
+            let squares_now = if is_last { &mut *norms } else { &mut [] };
             let (level, carries) = match step {
                 Step::Add { level, .. } => (*level, false),
                 Step::Carry { level, .. } => (*level + 1, true),
@@ -113,8 +116,7 @@ pub(crate) fn fold_tiles<E: Element>(
                 let child = &below[level as usize - 2][..at.len()];
                 let start = matches!(step, Step::Carry { start: true, .. });
                 match error {
-                    None if start => sum.copy_from_slice(child),
-                    None => add(sum, false, &[Weighted { values: child, weight: 1.0 }]),
+                    None => add_and_square(sum, start, &[Weighted { values: child, weight: 1.0 }], squares_now),
                     Some(error) => {
                         let child_error = &errors_below[level as usize - 2][..at.len()];
                         if start {
@@ -131,7 +133,7 @@ pub(crate) fn fold_tiles<E: Element>(
                     sources[which.clone()].iter().map(|s| Weighted { values: &s.values[at.clone()], weight: s.weight }),
                 );
                 match error {
-                    None => add(sum, *start, &now),
+                    None => add_and_square(sum, *start, &now, squares_now),
                     Some(error) if piece_errors.0.is_empty() => add_compensated(sum, error, *start, &now),
                     Some(error) => {
                         for (n, which) in which.clone().enumerate() {
@@ -149,9 +151,8 @@ pub(crate) fn fold_tiles<E: Element>(
             }
         }
         if let Some(error) = scratch.errors.last().filter(|_| compensated) {
-            add(out, false, &[Weighted { values: &error[..at.len()], weight: 1.0 }]);
+            add_and_square(out, false, &[Weighted { values: &error[..at.len()], weight: 1.0 }], norms);
         }
-        squares(out, norms);
     }
 }
 
