@@ -125,11 +125,15 @@ impl Statistics {
         let threads = spheres.iter().map(|sphere| sphere.thread + 1).max().unwrap_or(1);
         let mut busy_seconds = vec![0.0; threads.max(tasks)];
         spheres.iter().for_each(|sphere| busy_seconds[sphere.thread] += sphere.seconds);
-        let home = |place: usize| place * tasks / spheres.len().max(1);
+        // An even division gives each task a part of the spheres, one after another.
+        let at_home = |task: usize| {
+            let part = crate::tree::share(spheres.len(), task, tasks);
+            spheres[part].iter().filter(|sphere| sphere.thread == task).count()
+        };
         Self {
             depth,
             busy_seconds,
-            n_stolen: spheres.iter().enumerate().filter(|(place, sphere)| home(*place) != sphere.thread).count(),
+            n_stolen: spheres.len() - (0..tasks).map(at_home).sum::<usize>(),
             buffer_bytes: load(&counters.buffer_bytes),
             n_retried: load(&counters.retried),
             n_panicked: load(&counters.panicked),
@@ -146,43 +150,52 @@ impl Statistics {
 
 /// Spheres of each depth from those without children.
 fn levels(depth: u32, spheres: &[SphereStatistics]) -> Vec<LevelStatistics> {
-    let mut nodes: Vec<(usize, usize, f64)> = spheres.iter().map(|s| (s.index, s.n_batches, s.seconds)).collect();
-    let mut levels = Vec::new();
-    for depth in (0..=depth).rev() {
-        let below = depth.checked_sub(1).and_then(|above| count_at_depth(above).ok()).unwrap_or(0);
-        let n_spheres = count_at_depth(depth).unwrap_or(u64::MAX) - below;
-        let seconds = nodes.iter().map(|node| node.2);
-        let (least, most) = (seconds.clone().fold(f64::INFINITY, f64::min), seconds.clone().fold(0.0, f64::max));
-        let total: f64 = seconds.sum();
-        levels.push(LevelStatistics {
-            depth,
-            n_spheres,
-            n_active: nodes.len(),
-            batches: [
-                nodes.iter().map(|node| node.1).min().unwrap_or(0),
-                nodes.iter().map(|node| node.1).max().unwrap_or(0),
-            ],
-            seconds: [if nodes.is_empty() { 0.0 } else { least }, most],
-            imbalance: if total > 0.0 { most * nodes.len() as f64 / total } else { 1.0 },
-        });
-        let mut parents: Vec<(usize, usize, f64)> = Vec::new();
-        for (index, batches, seconds) in nodes {
-            match parents.last_mut() {
-                Some(parent) if parent.0 == index / ARITY => {
-                    parent.1 += batches;
-                    parent.2 += seconds;
-                }
-                _ => parents.push((index / ARITY, batches, seconds)),
-            }
-        }
-        nodes = parents;
+    let (mut level, mut parents) = level(depth, spheres.iter().map(|s| (s.index, s.n_batches, s.seconds)));
+    let mut levels = Vec::with_capacity(depth as usize + 1);
+    for above in (0..depth).rev() {
+        levels.push(level);
+        (level, parents) = self::level(above, parents.into_iter());
     }
+    levels.push(level);
     levels.reverse();
     levels
 }
 
+/// The spheres of one depth, each by number, micro-batches and time, and their parents.
+fn level(depth: u32, nodes: impl Iterator<Item = (usize, usize, f64)>) -> (LevelStatistics, Vec<(usize, usize, f64)>) {
+    let above = depth.checked_sub(1).and_then(|above| count_at_depth(above).ok()).unwrap_or(0);
+    let (mut n_active, mut total, mut batches, mut times) = (0, 0.0, [usize::MAX, 0], [f64::INFINITY, 0.0_f64]);
+    let mut parents: Vec<(usize, usize, f64)> = Vec::new();
+    for (index, n_batches, seconds) in nodes {
+        n_active += 1;
+        total += seconds;
+        batches = [batches[0].min(n_batches), batches[1].max(n_batches)];
+        times = [times[0].min(seconds), times[1].max(seconds)];
+        match parents.last_mut() {
+            Some(parent) if parent.0 == index / ARITY => {
+                parent.1 += n_batches;
+                parent.2 += seconds;
+            }
+            _ => parents.push((index / ARITY, n_batches, seconds)),
+        }
+    }
+    let level = LevelStatistics {
+        depth,
+        n_spheres: count_at_depth(depth).unwrap_or(u64::MAX) - above,
+        n_active,
+        batches: if n_active == 0 { [0, 0] } else { batches },
+        seconds: if n_active == 0 { [0.0, 0.0] } else { times },
+        imbalance: if total > 0.0 { times[1] * n_active as f64 / total } else { 1.0 },
+    };
+    (level, parents)
+}
+
 /// All the time over the time of the busiest of `threads`, each sphere going to the first that is free.
 fn predicted_speed_up(threads: usize, spheres: &[SphereStatistics]) -> f64 {
+    let total: f64 = spheres.iter().map(|sphere| sphere.seconds).sum();
+    if total == 0.0 {
+        return 1.0;
+    }
     let mut free_at = vec![0.0_f64; threads.max(1)];
     for sphere in spheres {
         let first = free_at.iter_mut().min_by(|a, b| a.total_cmp(b));
@@ -190,9 +203,7 @@ fn predicted_speed_up(threads: usize, spheres: &[SphereStatistics]) -> f64 {
             *first += sphere.seconds;
         }
     }
-    let total: f64 = spheres.iter().map(|sphere| sphere.seconds).sum();
-    let longest = free_at.into_iter().fold(0.0, f64::max);
-    if longest > 0.0 { total / longest } else { 1.0 }
+    total / free_at.into_iter().fold(0.0, f64::max)
 }
 
 fn bytes(n: u64) -> String {

@@ -120,7 +120,8 @@ pub(crate) struct Lane<'e, E> {
     accumulation: Accumulation,
     /// Empty while someone is adding.
     spine: ArrayQueue<Box<Spine<'e, E>>>,
-    finished: ArrayQueue<(usize, Finished<E>)>,
+    /// Blocks that were finished while someone was adding, as many as were delivered at once.
+    finished: ArrayQueue<Vec<(usize, Finished<E>)>>,
     leaves: Arc<LeafPool<'e, E>>,
     partials: ArrayQueue<Partial>,
     /// Blocks added.
@@ -232,25 +233,16 @@ impl<'e, E: Element> Lane<'e, E> {
 
     /// Takes over finished blocks and adds what can be added, unless someone is at it: then they will.
     pub(crate) fn deliver(&self, blocks: impl IntoIterator<Item = (usize, Finished<E>)>) {
-        let mut blocks = blocks.into_iter().peekable();
-        if blocks.peek().is_none() {
-            return;
-        }
+        let mut blocks = Some(blocks);
         loop {
             let Some(mut spine) = self.spine.pop() else {
-                if blocks.peek().is_none() {
-                    return;
-                }
-                for block in blocks.by_ref() {
-                    let delivered = self.finished.push(block);
-                    debug_assert!(delivered.is_ok(), "the window bounds what is finished");
-                }
+                let Some(blocks) = blocks.take() else { return };
+                let delivered = self.finished.push(blocks.into_iter().collect());
+                debug_assert!(delivered.is_ok(), "the window bounds what is finished");
                 continue;
             };
-            blocks.by_ref().for_each(|(block, finished)| spine.accept(block, finished));
-            while let Some((block, finished)) = self.finished.pop() {
-                spine.accept(block, finished);
-            }
+            let late = std::iter::from_fn(|| self.finished.pop()).flatten();
+            blocks.take().into_iter().flatten().chain(late).for_each(|(block, done)| spine.accept(block, done));
             spine.advance(self);
             self.added.store(spine.next, Ordering::Release);
             let _ = self.spine.push(spine);

@@ -188,7 +188,7 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
         let mut dropped: Vec<usize> = std::iter::from_fn(|| self.dropped.pop()).collect();
         dropped.sort_unstable();
         let mut spheres: Vec<SphereStatistics> = std::iter::from_fn(|| self.spheres.pop()).flatten().collect();
-        spheres.sort_unstable_by_key(|sphere| sphere.index);
+        spheres.sort_by_key(|sphere| sphere.index);
         let failed = std::iter::from_fn(|| self.failed.pop()).min_by_key(|(batch, ..)| *batch);
         let complete = failed.is_none();
         let pieces = self
@@ -317,7 +317,9 @@ impl<'e, W: StreamingWorker> Engine<'e, W> {
                         let task = self.task(self.block_at(place));
                         spheres.extend(self.compute(task, Some(&mut outbox)));
                     }
-                    self.lanes.iter().take(1).for_each(|lane| lane.deliver(outbox.drain(..)));
+                    if let (Some(lane), false) = (self.lanes.first(), outbox.is_empty()) {
+                        lane.deliver(outbox.drain(..));
+                    }
                 } else if let Some(task) = self.claim_retry(true) {
                     spheres.extend(self.compute(task, None));
                 } else {
