@@ -172,7 +172,9 @@ impl SphereHierarchy {
         let engine = Engine::new(worker, batches, plan.clone(), &self.clock, &self.spares, &buckets, &mut gradient);
         let outcome = match &self.pool {
             Some(pool) => pool.install(|| engine.run()),
-            None => engine.run(),
+            None if self.config.threads.is_some() => engine.run(),
+            // Within the pool from the start: work that uses rayon itself would else enter it again and again.
+            None => rayon::scope(|_| engine.run()),
         };
         let Outcome { pieces, mut dropped, failed, mut spheres, counters } = outcome;
         agree(collective, failed)?;
