@@ -84,7 +84,8 @@ pub(crate) fn width(level: u32) -> usize {
 
 /// Gradients that exist at most while `n_batches` are added on `threads` threads, the result included: `T (h + 1)` with the height
 /// `h` of the tree, `T` at most as many as there are batches. That is the worst case of one batch that is slower than many others; and
-/// 1, the result, for a single batch.
+/// 1, the result, for a single batch. Gradients of at most 8 KiB are taken several at a time, so that up to 32 small ones for each thread exist
+/// instead.
 ///
 /// | batches | threads | this | a gradient for each sphere |
 /// |---|---|---|---|
