@@ -213,7 +213,7 @@ impl SphereHierarchy {
             self.seconds_per_batch = Some(busy / batches.len() as f64);
         }
         let n_added = batches.len() - dropped.iter().filter(|batch| own.contains(batch)).count();
-        let statistics = Statistics {
+        let mut statistics = Statistics {
             n_batches,
             n_batches_here: batches.len(),
             n_parameters,
@@ -229,8 +229,7 @@ impl SphereHierarchy {
             n_dropped: dropped.len(),
             ..Statistics::of_spheres(depth, plan.n_tasks(), spheres, &counters)
         };
-        let statistics =
-            Statistics { buffer_bytes: statistics.buffer_bytes + n_parameters * size_of::<f32>(), ..statistics };
+        statistics.buffer_bytes += n_parameters * size_of::<f32>();
         Ok(Reduction { gradient, norm, dropped, statistics })
     }
 

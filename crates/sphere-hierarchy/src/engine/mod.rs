@@ -12,8 +12,8 @@
 //! What threads share changes hands through queues without locks: whoever takes the one [`Spine`] of a lane out of its queue
 //! owns it until it is put back.
 
+mod block_sum;
 mod lane;
-mod locals;
 mod run;
 mod spares;
 

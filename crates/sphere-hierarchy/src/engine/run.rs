@@ -9,8 +9,8 @@ use std::time::Duration;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use rayon::ScopeFifo;
 
+use super::block_sum::BlockSum;
 use super::lane::{Finished, Lane, LaneShape, LeafPool, Partial};
-use super::locals::BlockSum;
 use super::spares::Spares;
 use crate::config::OnFailure;
 use crate::error::LeafFailure;

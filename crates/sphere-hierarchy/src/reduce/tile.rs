@@ -2,8 +2,7 @@
 //!
 //! Adding `N` buffers of `P` numbers must read `4 N P` bytes; nothing is faster than that. So partial sums never leave the
 //! second-level cache: of each tile of [`TILE`] numbers the whole tree is evaluated before the next tile is touched, up to twelve
-//! sources in one pass. Tiles that fit the first-level cache, the obvious choice, restart the prefetcher so often that they are
-//! slower on some machines, and never faster on those measured (docs/benchmarks/sphere.md).
+//! sources in one pass.
 
 use std::ops::Range;
 

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use sphere_hierarchy::collective::{Collective, InProcess};
 use sphere_hierarchy::{
     Accumulation, Attempt, Error, GradientWorker, LeafFailure, OnFailure, Reduction, RunError, SphereConfig,
-    SphereHierarchy, share,
+    SphereHierarchy,
 };
 
-use crate::support::{Planted, Streamed, bits, naive, value};
+use crate::support::{Planted, Streamed, bits, naive, on_ranks, value};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum How {
@@ -170,21 +169,6 @@ fn what_fails_twice_fails_the_step_and_is_named() {
         let RunError::Leaf { failure: LeafFailure::Overdue { elapsed, limit }, .. } = run(How::Late) else { panic!() };
         assert!(elapsed > limit);
     }
-}
-
-/// Runs on every rank of a group, the batch being its number.
-fn on_ranks<T: Send>(ranks: usize, n_leaves: usize, run: impl Fn(&InProcess, &[usize]) -> T + Sync) -> Vec<T> {
-    std::thread::scope(|scope| {
-        let run = &run;
-        let start = |collective: InProcess| {
-            scope.spawn(move || {
-                let own: Vec<usize> = share(n_leaves, collective.rank(), ranks).collect();
-                run(&collective, &own)
-            })
-        };
-        let threads: Vec<_> = InProcess::group(ranks).into_iter().map(start).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
 }
 
 #[test]

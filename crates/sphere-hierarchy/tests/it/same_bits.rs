@@ -1,10 +1,9 @@
 //! The sum has the bits of the tree's definition, however it is computed.
 
 use proptest::prelude::*;
-use sphere_hierarchy::collective::{Collective, InProcess};
-use sphere_hierarchy::{Accumulation, Reduction, SphereConfig, SphereHierarchy, reduce, reduce_on_threads, share};
+use sphere_hierarchy::{Accumulation, Reduction, SphereConfig, SphereHierarchy, reduce, reduce_on_threads};
 
-use crate::support::{Narrow, Planted, Streamed, bits, naive, value};
+use crate::support::{Narrow, Planted, Streamed, bits, naive, on_ranks, on_ranks_with, value};
 
 fn expected(n_leaves: usize, n: usize, accumulation: Accumulation) -> Vec<f32> {
     let planted = Planted::new(n);
@@ -16,17 +15,8 @@ fn config(threads: usize, depth: Option<u32>, accumulation: Accumulation, shuffl
 }
 
 fn over_ranks(ranks: usize, n_leaves: usize, n: usize, config: &SphereConfig) -> Vec<Reduction> {
-    let group = InProcess::group(ranks);
-    std::thread::scope(|scope| {
-        let run = |collective: InProcess| {
-            scope.spawn(move || {
-                let own: Vec<usize> = share(n_leaves, collective.rank(), ranks).collect();
-                let mut spheres = SphereHierarchy::new(config.clone()).unwrap();
-                spheres.run_on(&collective, &Planted::new(n), &own).unwrap()
-            })
-        };
-        let threads: Vec<_> = group.into_iter().map(run).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    on_ranks(ranks, n_leaves, |collective, own| {
+        SphereHierarchy::new(config.clone()).unwrap().run_on(collective, &Planted::new(n), own).unwrap()
     })
 }
 
@@ -82,17 +72,9 @@ fn ranks_need_not_have_equal_parts() {
     let (n_leaves, n) = (160, 20);
     let expected = expected(n_leaves, n, Accumulation::Plain);
     for bounds in [[0, 0, 160, 160], [0, 1, 13, 160], [0, 144, 145, 160], [0, 70, 71, 160]] {
-        let found = std::thread::scope(|scope| {
-            let run = |collective: InProcess| {
-                scope.spawn(move || {
-                    let rank = collective.rank();
-                    let own: Vec<usize> = (bounds[rank]..bounds[rank + 1]).collect();
-                    let mut spheres = SphereHierarchy::new(config(2, Some(1), Accumulation::Plain, None)).unwrap();
-                    spheres.run_on(&collective, &Planted::new(n), &own).unwrap().gradient
-                })
-            };
-            let threads: Vec<_> = InProcess::group(3).into_iter().map(run).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        let found = on_ranks_with(&bounds, |collective, own| {
+            let mut spheres = SphereHierarchy::new(config(2, Some(1), Accumulation::Plain, None)).unwrap();
+            spheres.run_on(collective, &Planted::new(n), own).unwrap().gradient
         });
         assert!(found.iter().all(|found| bits(found) == bits(&expected)), "{bounds:?}");
     }

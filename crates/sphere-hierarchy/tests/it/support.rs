@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 
 use half::bf16;
-use sphere_hierarchy::{ARITY, Accumulation, Attempt, BucketSink, GradientWorker, StreamingWorker, height};
+use sphere_hierarchy::collective::{Collective, InProcess};
+use sphere_hierarchy::{ARITY, Accumulation, Attempt, BucketSink, GradientWorker, StreamingWorker, height, share};
 
 /// A number for parameter `at` of leaf `leaf`: of mixed sign and magnitude, so that every other order of additions shows.
 pub(crate) fn value(leaf: usize, at: usize) -> f32 {
@@ -158,4 +159,30 @@ pub(crate) fn naive(
 
 pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Runs on every rank of a group with its share of the leaves, a batch being its number; the results in order of rank.
+pub(crate) fn on_ranks<T: Send>(
+    ranks: usize,
+    n_leaves: usize,
+    run: impl Fn(&InProcess, &[usize]) -> T + Sync,
+) -> Vec<T> {
+    let bounds: Vec<usize> = (0..ranks).map(|rank| share(n_leaves, rank, ranks).start).chain([n_leaves]).collect();
+    on_ranks_with(&bounds, run)
+}
+
+/// As [`on_ranks`], rank `r` having leaves `bounds[r]..bounds[r + 1]`.
+pub(crate) fn on_ranks_with<T: Send>(bounds: &[usize], run: impl Fn(&InProcess, &[usize]) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let run = &run;
+        let start = |collective: InProcess| {
+            scope.spawn(move || {
+                let rank = collective.rank();
+                let own: Vec<usize> = (bounds[rank]..bounds[rank + 1]).collect();
+                run(&collective, &own)
+            })
+        };
+        let threads: Vec<_> = InProcess::group(bounds.len() - 1).into_iter().map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
 }
