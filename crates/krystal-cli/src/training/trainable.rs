@@ -100,14 +100,6 @@ pub(crate) struct TrainableOptions {
     pub(crate) stop: Vec<String>,
 }
 
-/// Checks that all ranks have read the same weights.
-pub(crate) fn agree_on_model(model: &Arc<LanguageModel>, ranks: &Ranks) -> anyhow::Result<()> {
-    if ranks.are_many() {
-        ranks.agree("weights of the model", LmBackend::new(Arc::clone(model)).base_hash().to_string().as_bytes())?;
-    }
-    Ok(())
-}
-
 impl TrainableOptions {
     /// What the flags ask for.
     pub(crate) fn trained(&self) -> anyhow::Result<Trained<'_>> {

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use krystal::dynlora::ContentHash;
 use krystal::grpo::data::{Prompt, Record, read_jsonl};
 use krystal::grpo::lm::Ranks;
 use krystal::grpo::sft::demonstration_loss;
@@ -23,8 +22,8 @@ use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
 use crate::training::{
-    Opened, RunOptions, TrainableOptions, Trained, Watch, What, agree_on_model, clock, hold_out, keep_whole_model,
-    resolved, resumable, write_config,
+    Opened, RunOptions, TrainableOptions, Trained, Watch, What, agree_on_data, agree_on_model, clock, hold_out,
+    keep_whole_model, resolved, resumable, write_config,
 };
 
 /// Flags of `krystal sft`.
@@ -104,8 +103,7 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal, ranks:
     let base = options.model.as_ref().map(|path| path.display().to_string());
     let policy = trainable.policy(Arc::clone(&model), base, global.seed, ranks)?;
     let demonstrations = demonstrations(&examples, &policy, &model, terminal)?;
-    let text = format!("{demonstrations:?}");
-    ranks.agree("data", ContentHash::of_bytes(text.as_bytes()).to_string().as_bytes())?;
+    agree_on_data(&demonstrations, ranks)?;
     let size = options.eval_size.unwrap_or_else(|| 100.min(demonstrations.len() / 10));
     if size >= demonstrations.len() {
         return Err(usage(format!("--eval-size {size} leaves none of the {} demonstrations", demonstrations.len())));

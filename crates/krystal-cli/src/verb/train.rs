@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use krystal::dynlora::ContentHash;
 use krystal::grpo::data::{Prompt, Record};
 use krystal::grpo::lm::{Ranks, SharedReward};
 use krystal::grpo::verify::VerifierReward;
@@ -22,9 +21,9 @@ use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
 use crate::training::{
-    Ending, Opened, Outcome, PromptOptions, RunOptions, TrainableOptions, Trained, Watch, What, agree_on_model,
-    check_golds, clock, divergence, drop_long, hold_out, keep_whole_model, one_reward, resolved, resumable,
-    write_config,
+    Ending, Opened, Outcome, PromptOptions, RunOptions, TrainableOptions, Trained, Watch, What, agree_on_data,
+    agree_on_model, check_golds, clock, divergence, drop_long, hold_out, keep_whole_model, one_reward, resolved,
+    resumable, write_config,
 };
 
 /// Flags of `krystal train`.
@@ -285,8 +284,7 @@ impl Options {
         if !held_out.is_empty() {
             check_golds(&eval_spec, &held_out, terminal)?;
         }
-        let text = format!("{records:?} {held_out:?}");
-        ranks.agree("data", ContentHash::of_bytes(text.as_bytes()).to_string().as_bytes())?;
+        agree_on_data(&(&records, &held_out), ranks)?;
         let model = Arc::new(open_model(path, terminal)?);
         agree_on_model(&model, ranks)?;
         let longest = model.decoder.config().max_position_embeddings;
