@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use xtask::graph::{Package, closure, packages};
 
 /// What each crate may depend on, of ours. A crate that is not here may not exist.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("krystal-math", &[]),
     ("krystal-checkpoint", &[]),
     ("dynlora-core", &["krystal-math", "krystal-checkpoint"]),
     ("dynlora-resonance", &["krystal-math", "krystal-checkpoint", "dynlora-core"]),
     ("krystal-lm", &["krystal-math", "krystal-checkpoint", "dynlora-core"]),
+    ("krystal-phase", &["krystal-math"]),
+    ("krystal-swarm", &["krystal-math", "krystal-checkpoint"]),
+    ("krystal-rl-derive", &[]),
+    ("krystal-rl", &["krystal-math", "krystal-checkpoint", "krystal-phase", "krystal-swarm", "krystal-rl-derive"]),
     ("krystal-verify", &["krystal-math"]),
     ("sphere-hierarchy", &["krystal-math"]),
     // krystal-lm and krystal-verify behind the features `lm` and `verify`: the adapters between siblings live above them.
@@ -24,6 +28,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "dynlora-core",
             "dynlora-resonance",
             "krystal-lm",
+            "krystal-phase",
             "krystal-verify",
             "sphere-hierarchy",
         ],
@@ -36,6 +41,10 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "dynlora-core",
             "dynlora-resonance",
             "krystal-lm",
+            "krystal-phase",
+            "krystal-swarm",
+            "krystal-rl",
+            "krystal-rl-derive",
             "krystal-verify",
             "sphere-hierarchy",
             "grpo-trainer",
@@ -49,6 +58,10 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "dynlora-core",
             "dynlora-resonance",
             "krystal-lm",
+            "krystal-phase",
+            "krystal-swarm",
+            "krystal-rl",
+            "krystal-rl-derive",
             "krystal-verify",
             "sphere-hierarchy",
             "grpo-trainer",
@@ -63,6 +76,10 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "dynlora-core",
             "dynlora-resonance",
             "krystal-lm",
+            "krystal-phase",
+            "krystal-swarm",
+            "krystal-rl",
+            "krystal-rl-derive",
             "krystal-verify",
             "sphere-hierarchy",
             "grpo-trainer",

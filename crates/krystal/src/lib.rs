@@ -13,6 +13,12 @@ pub use krystal_checkpoint as checkpoint;
 pub use krystal_lm as lm;
 #[cfg(feature = "math")]
 pub use krystal_math as math;
+#[cfg(feature = "phase")]
+pub use krystal_phase as phase;
+#[cfg(feature = "rl")]
+pub use krystal_rl as rl;
+#[cfg(feature = "swarm")]
+pub use krystal_swarm as swarm;
 #[cfg(feature = "verify")]
 pub use krystal_verify as verify;
 #[cfg(feature = "spheres")]
