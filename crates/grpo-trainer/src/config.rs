@@ -269,10 +269,10 @@ impl GrpoConfig {
         })
     }
 
-    /// How tokens are drawn.
-    pub fn sampling(&self) -> Sampling {
+    /// How tokens are drawn at this temperature.
+    pub fn sampling(&self, temperature: f32) -> Sampling {
         Sampling {
-            temperature: self.temperature,
+            temperature,
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,

@@ -14,6 +14,8 @@ pub(crate) struct BatchContext<'a> {
     pub(crate) loss: &'a LossSettings,
     /// Tokens that count in the whole generation.
     pub(crate) num_items: usize,
+    /// What the generation was sampled at.
+    pub(crate) temperature: f32,
     pub(crate) entropy_coef: f64,
     pub(crate) step: u64,
 }
@@ -97,7 +99,7 @@ pub(crate) fn learn_batch<P: Policy>(
         let mut entropies = Vec::new();
         for part in groups.chunks(part_size) {
             let to_score = to_score(part);
-            let scores = policy.score(&to_score, config.temperature).map_err(Error::policy("score completions"))?;
+            let scores = policy.score(&to_score, context.temperature).map_err(Error::policy("score completions"))?;
             check_scores("score", &to_score, &scores)?;
             entropies.extend(scores.entropy);
         }
@@ -106,11 +108,12 @@ pub(crate) fn learn_batch<P: Policy>(
     let mut metrics = LossMetrics::default();
     for part in groups.chunks_mut(part_size) {
         if context.loss.beta != 0.0 {
-            score_reference(policy, part, config)?;
+            score_reference(policy, part, context)?;
         }
         let (scores, tape) = {
             let to_score = to_score(part);
-            let (scores, tape) = policy.forward(&to_score, config.temperature).map_err(Error::policy("run forward"))?;
+            let (scores, tape) =
+                policy.forward(&to_score, context.temperature).map_err(Error::policy("run forward"))?;
             check_scores("forward", &to_score, &scores)?;
             (scores, tape)
         };
@@ -226,13 +229,14 @@ fn rollout_ratio(config: &GrpoConfig, old: &[f64], sampling: &[f64], counts: boo
 pub(crate) fn score_old_log_probs<P: Policy>(
     policy: &P,
     groups: &mut [RolloutGroup],
+    temperature: f32,
     config: &GrpoConfig,
     sampling: &mut SamplingSums,
 ) -> Result<(), Error> {
     for part in groups.chunks_mut(config.micro_batch_prompts.unwrap_or_else(|| config.prompts_per_batch())) {
         let scores = {
             let to_score = to_score(part);
-            let scores = policy.score(&to_score, config.temperature).map_err(Error::policy("score completions"))?;
+            let scores = policy.score(&to_score, temperature).map_err(Error::policy("score completions"))?;
             check_scores("score", &to_score, &scores)?;
             scores
         };
@@ -245,16 +249,16 @@ pub(crate) fn score_old_log_probs<P: Policy>(
 }
 
 /// Scores groups under the reference model, once.
-fn score_reference<P: Policy>(policy: &P, part: &mut [RolloutGroup], config: &GrpoConfig) -> Result<(), Error> {
+fn score_reference<P: Policy>(policy: &P, part: &mut [RolloutGroup], context: &BatchContext<'_>) -> Result<(), Error> {
     if part.iter().flat_map(|g| &g.sequences).all(|s| s.reference_log_probs.is_some()) {
         return Ok(());
     }
     let scores = {
         let to_score = to_score(part);
         let scores = policy
-            .score_reference(&to_score, config.temperature)
+            .score_reference(&to_score, context.temperature)
             .map_err(Error::policy("score under the reference model"))?
-            .ok_or(Error::MissingReference { beta: config.beta })?;
+            .ok_or(Error::MissingReference { beta: context.config.beta })?;
         check_scores("score_reference", &to_score, &scores)?;
         scores
     };

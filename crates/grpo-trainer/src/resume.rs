@@ -15,7 +15,7 @@ use crate::policy::Policy;
 use crate::run_dir::RunDir;
 
 /// Version of the checkpoints' layout.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The part of a checkpoint that every kind of training has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -57,6 +57,8 @@ pub struct Rollout {
     pub groups: Vec<RolloutGroup>,
     /// Completion tokens that take part in the loss (TRL's `num_items_in_batch`).
     pub num_items: usize,
+    /// The temperature that it was sampled at, and is scored at.
+    pub temperature: f32,
 }
 
 /// Whether a completion takes part in the loss.
@@ -83,15 +85,15 @@ pub(crate) fn generate<P: Policy>(
     config: &GrpoConfig,
     rewards: &[Box<dyn RewardFunction>],
     chosen: &[&Record],
-    generation: u64,
-    step: u64,
+    temperature: f32,
+    (generation, step): (u64, u64),
 ) -> Result<Generated, Error> {
     let prompts = encode_prompts(policy, chosen, generation * chosen.len() as u64)?;
     let request = GenerationRequest {
         prompts,
         num_generations: config.num_generations,
         max_completion_length: config.max_completion_length,
-        sampling: config.sampling(),
+        sampling: config.sampling(temperature),
         seed: config.seed,
         purpose: Purpose::Rollout,
     };
@@ -132,6 +134,7 @@ fn assemble(
     completions: Vec<Vec<Completion>>,
     advantages: &[f64],
 ) -> Rollout {
+    let temperature = request.sampling.temperature;
     let mut advantages = advantages.iter();
     let groups: Vec<RolloutGroup> = request
         .prompts
@@ -156,7 +159,7 @@ fn assemble(
         })
         .collect();
     let num_items = groups.iter().flat_map(|g| &g.sequences).filter(|s| s.counts).map(|s| s.tokens.len()).sum();
-    Rollout { groups, num_items }
+    Rollout { groups, num_items, temperature }
 }
 
 /// Checks that reward functions can be told apart and have a weight each.

@@ -335,6 +335,7 @@ impl<P: Policy> GrpoTrainer<P> {
                     config: &self.config,
                     loss: &loss,
                     num_items: rollout.num_items,
+                    temperature: rollout.temperature,
                     entropy_coef: self.progress.entropy.applied(),
                     step,
                 };
@@ -382,12 +383,14 @@ impl<P: Policy> GrpoTrainer<P> {
         let generation = self.progress.n_batches / self.config.batches_per_generation();
         let indices = self.order.chunk(generation);
         let chosen: Vec<&Record> = indices.iter().map(|&i| &self.records[i]).collect();
-        let mut generated = generate(&self.policy, &self.config, &self.rewards, &chosen, generation, step)?;
+        let temperature = self.config.temperature;
+        let place = (generation, step);
+        let mut generated = generate(&self.policy, &self.config, &self.rewards, &chosen, temperature, place)?;
         let accumulation = self.config.gradient_accumulation_steps as u64;
         let in_this_step = (accumulation - self.progress.n_batches % accumulation) as usize;
         let first_stale = in_this_step * self.config.prompts_per_batch();
         if let Some(stale) = generated.rollout.groups.get_mut(first_stale..) {
-            score_old_log_probs(&self.policy, stale, &self.config, &mut learned.sampling)?;
+            score_old_log_probs(&self.policy, stale, temperature, &self.config, &mut learned.sampling)?;
         }
         self.progress.num_tokens += generated.n_tokens;
         self.progress.rollout = Some(generated.rollout);

@@ -8,6 +8,7 @@ mod distributed;
 mod failure;
 mod generation;
 mod model;
+mod process;
 mod progress;
 mod report;
 mod settings;

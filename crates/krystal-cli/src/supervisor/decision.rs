@@ -1,56 +1,6 @@
 //! Whether a run is launched again.
 
-use std::fmt;
-
-/// `SIGINT`, `SIGKILL` and `SIGTERM`.
-const INTERRUPT: i32 = 2;
-const KILL: i32 = 9;
-const TERMINATE: i32 = 15;
-/// What shells and `mpirun` add to the number of a signal to make an exit code of it.
-const SIGNAL_BASE: i32 = 128;
-const HIGHEST_SIGNAL: i32 = 64;
-
-/// How a launch ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// By itself.
-    Exit(i32),
-    /// By a signal, to itself or to the program that it stands for.
-    Signal(i32),
-    /// It was ended because nothing moved any more.
-    Stalled,
-}
-
-impl Ending {
-    /// Of an exit code, or else of a signal.
-    pub(crate) fn of(code: Option<i32>, signal: Option<i32>) -> Self {
-        match (code, signal) {
-            (Some(code), _) if (1..=HIGHEST_SIGNAL).contains(&(code - SIGNAL_BASE)) => Self::Signal(code - SIGNAL_BASE),
-            (Some(code), _) => Self::Exit(code),
-            (None, signal) => Self::Signal(signal.unwrap_or(KILL)),
-        }
-    }
-
-    /// The exit code that tells the same.
-    pub(crate) fn code(self) -> u8 {
-        let code = match self {
-            Self::Exit(code) => code,
-            Self::Signal(signal) => SIGNAL_BASE + signal,
-            Self::Stalled => SIGNAL_BASE + KILL,
-        };
-        u8::try_from(code).unwrap_or(1)
-    }
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exit(code) => write!(f, "ended with exit code {code}"),
-            Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
-            Self::Stalled => f.write_str("stood still and was killed"),
-        }
-    }
-}
+use crate::process::Ending;
 
 /// A launch that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +24,7 @@ pub(crate) enum Decision {
 pub(crate) fn decide(launches: &[Launch], restarts: u32) -> Decision {
     let Some((last, before)) = launches.split_last() else { return Decision::Relaunch };
     match last.ending {
-        Ending::Exit(0) | Ending::Signal(INTERRUPT | TERMINATE) => return Decision::Done,
+        ending if ending.is_wanted() => return Decision::Done,
         Ending::Exit(2) => return Decision::GiveUp("the request itself is wrong"),
         Ending::Exit(_) if before.last() == Some(last) => {
             return Decision::GiveUp("it failed the same way before, and there is no new checkpoint since");

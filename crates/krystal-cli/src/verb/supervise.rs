@@ -10,9 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::failure::{Exit, usage};
-use crate::supervisor::{
-    Decision, Ending, Launch, Process, RunState, Supervised, can_resume, clear_unbegun, decide, is_taken,
-};
+use crate::process::{Ending, Process};
+use crate::supervisor::{Decision, Launch, RunState, Supervised, can_resume, clear_unbegun, decide, is_taken};
 use crate::terminal::{Terminal, error_line};
 
 /// Flags of `krystal supervise`.

@@ -1,18 +1,72 @@
 //! A launched command with all that it starts.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Ending;
+/// `SIGINT`, `SIGKILL` and `SIGTERM`.
+const INTERRUPT: i32 = 2;
+const KILL: i32 = 9;
+const TERMINATE: i32 = 15;
+/// What shells and `mpirun` add to the number of a signal to make an exit code of it.
+const SIGNAL_BASE: i32 = 128;
+const HIGHEST_SIGNAL: i32 = 64;
 
 /// How long a command that is being stopped may take to stop what it has started: `mpirun` alone reaches its ranks, which lead
 /// groups of their own and may be on other machines.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often the end of a process is looked for.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a launch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By itself.
+    Exit(i32),
+    /// By a signal, to itself or to the program that it stands for.
+    Signal(i32),
+    /// It was ended because nothing moved any more.
+    Stalled,
+}
+
+impl Ending {
+    /// Of an exit code, or else of a signal.
+    pub(crate) fn of(code: Option<i32>, signal: Option<i32>) -> Self {
+        match (code, signal) {
+            (Some(code), _) if (1..=HIGHEST_SIGNAL).contains(&(code - SIGNAL_BASE)) => Self::Signal(code - SIGNAL_BASE),
+            (Some(code), _) => Self::Exit(code),
+            (None, signal) => Self::Signal(signal.unwrap_or(KILL)),
+        }
+    }
+
+    /// Whether it did its work, or was asked to end.
+    pub(crate) fn is_wanted(self) -> bool {
+        matches!(self, Self::Exit(0) | Self::Signal(INTERRUPT | TERMINATE))
+    }
+
+    /// The exit code that tells the same.
+    pub(crate) fn code(self) -> u8 {
+        let code = match self {
+            Self::Exit(code) => code,
+            Self::Signal(signal) => SIGNAL_BASE + signal,
+            Self::Stalled => SIGNAL_BASE + KILL,
+        };
+        u8::try_from(code).unwrap_or(1)
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(code) => write!(f, "ended with exit code {code}"),
+            Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            Self::Stalled => f.write_str("stood still and was killed"),
+        }
+    }
+}
 
 /// A command that runs as the leader of a process group of its own.
 #[derive(Debug)]
@@ -21,15 +75,18 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Launches the command, which reads nothing; `quietly` shows what it prints on stderr instead of stdout.
+    /// Launches the command, which reads nothing and shows what it prints; `quietly` shows it on stderr instead of stdout.
     pub(crate) fn launch(words: &[OsString], quietly: bool) -> io::Result<Self> {
+        let stdout = if quietly { Stdio::from(io::stderr()) } else { Stdio::inherit() };
+        Self::launch_into(words, stdout, Stdio::inherit())
+    }
+
+    /// Launches the command, which reads nothing and prints to these.
+    pub(crate) fn launch_into(words: &[OsString], stdout: Stdio, stderr: Stdio) -> io::Result<Self> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no command"))?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
-        if quietly {
-            command.stdout(io::stderr());
-        }
+        command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         Ok(Self { child: command.spawn()? })
