@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::loss::{EntropySettings, ImportanceSamplingLevel, KlEstimator, LossSettings, LossType, RolloutCorrection};
 use crate::optimizer::{AdamWSettings, LrSchedulerType};
 use crate::policy::Sampling;
+use crate::temperature::Temperature;
 
 /// Settings of a GRPO run. Names and defaults are TRL 1.16's where TRL has them.
 ///
@@ -48,8 +49,18 @@ pub struct GrpoConfig {
 
     /// Most tokens of a completion, >= 1. Default 512.
     pub max_completion_length: usize,
-    /// Softmax temperature of sampling and scoring, > 0. Default 1.
-    pub temperature: f32,
+    /// Softmax temperature of sampling and scoring: a number > 0, or `phase` for a controller that cools while the gradient shrinks
+    /// and reheats when the reward stalls. Default 1.
+    pub temperature: Temperature,
+    /// With `phase`: the temperature of the solid phase, in (0, 1]. Default 0.7.
+    pub phase_temperature_min: f64,
+    /// With `phase`: the temperature of plasma, >= 1. Default 1.3.
+    pub phase_temperature_max: f64,
+    /// With `phase`: steps whose mean reward is compared with that of as many before; no rise means a stall, which heats. 0 never
+    /// does. Default 20.
+    pub phase_patience: u64,
+    /// With `phase`: the mean reward that is good enough not to be disturbed. Default 95 % of the reward weights' sum.
+    pub phase_goal: Option<f64>,
     /// Sample from the `top_k` likeliest tokens; 0 from all. Default 0.
     pub top_k: usize,
     /// Sample from the likeliest tokens that make up this probability, in (0, 1]. Default 1.
@@ -170,7 +181,11 @@ impl Default for GrpoConfig {
             micro_batch_prompts: None,
             shuffle_dataset: true,
             max_completion_length: 512,
-            temperature: sampling.temperature,
+            temperature: Temperature::Fixed(sampling.temperature),
+            phase_temperature_min: 0.7,
+            phase_temperature_max: 1.3,
+            phase_patience: 20,
+            phase_goal: None,
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             min_p: sampling.min_p,
@@ -359,7 +374,21 @@ impl GrpoConfig {
             count("num_iterations", self.num_iterations),
             count("micro_batch_prompts", self.micro_batch_prompts.unwrap_or(1)),
             count("max_completion_length", self.max_completion_length),
-            above("temperature", wide(self.temperature)),
+            above("temperature", if let Temperature::Fixed(fixed) = self.temperature { wide(fixed) } else { 1.0 }),
+            share("phase_temperature_min", self.phase_temperature_min),
+            (
+                "phase_temperature_max",
+                self.phase_temperature_max >= 1.0 && self.phase_temperature_max.is_finite(),
+                "a number of 1 or more",
+                self.phase_temperature_max.to_string(),
+            ),
+            ("phase_patience", self.phase_patience != 1, "0, or at least 2", "1".into()),
+            (
+                "phase_goal",
+                self.phase_goal.is_none_or(f64::is_finite),
+                "a finite number",
+                format!("{:?}", self.phase_goal.unwrap_or_default()),
+            ),
             share("top_p", wide(self.top_p)),
             ("min_p", (0.0..=1.0).contains(&self.min_p), "a number in [0, 1]", self.min_p.to_string()),
             above("repetition_penalty", wide(self.repetition_penalty)),

@@ -156,6 +156,14 @@ pub enum Error {
         /// The weight of the divergence.
         beta: f64,
     },
+    /// The controller of the temperature refused what it was told.
+    #[error("step {step}: the controller of the temperature")]
+    Temperature {
+        /// The step.
+        step: u64,
+        /// Why.
+        source: krystal_phase::Error,
+    },
     /// Sampler and scorer disagree.
     #[error(
         "step {step}: the log-probabilities recorded while sampling differ from the rescored ones by {difference:e}, more \

@@ -15,6 +15,7 @@ pub mod config;
 pub mod divergence;
 pub mod evaluate;
 pub mod sft;
+pub mod temperature;
 pub mod trainer;
 
 pub mod error;
@@ -41,4 +42,5 @@ pub use policy::Policy;
 pub use reward::{Reward, RewardFunction};
 pub use run_dir::RunDir;
 pub use sft::{Demonstration, SftConfig, SftTrainer};
+pub use temperature::Temperature;
 pub use trainer::{GrpoTrainer, TrainSummary};

@@ -18,6 +18,7 @@ use crate::resume::{self, TrainingState, records_digest, snapshot_parameters};
 use crate::reward::RewardFunction;
 use crate::rollout::{Rollout, check_rewards, generate};
 use crate::run_dir::{RunDir, RunLog};
+use crate::temperature::Thermostat;
 use crate::update::{Updater, clear_gradients};
 
 /// What checkpoints of this trainer are called.
@@ -73,6 +74,7 @@ struct Progress {
     /// Steps in a row whose rewards had no spread.
     n_without_spread: u64,
     entropy: EntropyController,
+    thermostat: Thermostat,
     rollout: Option<Rollout>,
 }
 
@@ -137,6 +139,7 @@ impl<P: Policy> GrpoTrainer<P> {
             num_tokens: 0,
             n_without_spread: 0,
             entropy: EntropyController::new(config.entropy()),
+            thermostat: Thermostat::new(&config, rewards.len())?,
             rollout: None,
         };
         Ok(Self {
@@ -336,7 +339,7 @@ impl<P: Policy> GrpoTrainer<P> {
                     loss: &loss,
                     num_items: rollout.num_items,
                     temperature: rollout.temperature,
-                    entropy_coef: self.progress.entropy.applied(),
+                    entropy_coef: self.progress.entropy.applied() * self.progress.thermostat.exploration(),
                     step,
                 };
                 let groups = &mut rollout.groups[index * per_batch..(index + 1) * per_batch];
@@ -374,7 +377,9 @@ impl<P: Policy> GrpoTrainer<P> {
         for (name, value) in update.metrics {
             metrics.push(name, Some(value));
         }
-        Ok(Learned { metrics, lines: generated.lines, events: update.events, n_tokens: sums.n_tokens })
+        let mut events = update.events;
+        events.extend(self.progress.thermostat.tick(&mut metrics)?);
+        Ok(Learned { metrics, lines: generated.lines, events, n_tokens: sums.n_tokens })
     }
 
     /// Draws the next generation and, where batches of it will be visited only after the parameters have changed, scores
@@ -383,7 +388,7 @@ impl<P: Policy> GrpoTrainer<P> {
         let generation = self.progress.n_batches / self.config.batches_per_generation();
         let indices = self.order.chunk(generation);
         let chosen: Vec<&Record> = indices.iter().map(|&i| &self.records[i]).collect();
-        let temperature = self.config.temperature;
+        let temperature = self.progress.thermostat.temperature();
         let place = (generation, step);
         let mut generated = generate(&self.policy, &self.config, &self.rewards, &chosen, temperature, place)?;
         let accumulation = self.config.gradient_accumulation_steps as u64;

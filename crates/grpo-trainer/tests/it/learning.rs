@@ -83,7 +83,7 @@ fn every_option_runs_together() {
             steps_per_generation: Some(4),
             num_iterations: 2,
             prompts_per_step: 4,
-            temperature: 0.8,
+            temperature: 0.8.into(),
             scale_rewards: grpo_trainer::advantage::ScaleRewards::Batch,
             multi_objective_aggregation: grpo_trainer::advantage::Aggregation::NormalizeThenSum,
             reward_weights: Some(vec![1.0, 0.5]),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use grpo_trainer::config::GrpoConfig;
 use grpo_trainer::{
-    Demonstration, Error, EvaluateConfig, GrpoTrainer, Observer, RunDir, SftConfig, SftTrainer, strip_timing,
+    Demonstration, Error, EvaluateConfig, GrpoTrainer, Observer, RunDir, SftConfig, SftTrainer, Temperature,
+    strip_timing,
 };
 
 use crate::bigram::Bigram;
@@ -34,7 +35,7 @@ impl Observer for Watcher {
     }
 }
 
-/// Generations that outlive their step, an adaptive coefficient, momentum: state of every kind.
+/// Generations that outlive their step, an adaptive coefficient, a temperature that follows the run, momentum: state of every kind.
 fn stateful() -> GrpoConfig {
     GrpoConfig {
         max_steps: Some(TOTAL),
@@ -44,6 +45,8 @@ fn stateful() -> GrpoConfig {
         beta: 0.02,
         use_adaptive_entropy: true,
         entropy_target: 1.5,
+        temperature: Temperature::Phase,
+        phase_patience: 2,
         warmup_steps: 2,
         eval_steps: 2,
         eval_on_start: true,
@@ -78,8 +81,8 @@ fn go_on(config: GrpoConfig, path: &Path) -> Result<GrpoTrainer<Bigram>, Error> 
 fn left_behind(path: &Path) -> (String, String, Vec<u8>) {
     let metrics = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap();
     let metrics = metrics.lines().map(strip_timing).collect::<Vec<_>>().join("\n");
-    let completions = std::fs::read_to_string(path.join("completions.jsonl")).unwrap();
-    (metrics, completions, std::fs::read(path.join("adapter/table.bin")).unwrap())
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap_or_default();
+    (metrics, read("completions.jsonl") + &read("events.jsonl"), std::fs::read(path.join("adapter/table.bin")).unwrap())
 }
 
 fn uninterrupted(config: GrpoConfig) -> (String, String, Vec<u8>) {
@@ -95,6 +98,8 @@ fn two_runs_of_one_seed_are_the_same() {
     assert_ne!(run, uninterrupted(GrpoConfig { seed: 1, ..stateful() }));
     assert_eq!(run.0.lines().count() as u64, TOTAL + 1, "one line per step, and the evaluation before the first");
     assert!(run.0.contains("eval_pass@1") && !run.0.contains("NaN"));
+    let temperatures = run.0.lines().filter(|line| line.contains(r#""temperature":"#));
+    assert!(temperatures.filter(|line| !line.contains(r#""temperature":1.0,"#)).count() > 2, "{}", run.0);
 }
 
 #[test]
