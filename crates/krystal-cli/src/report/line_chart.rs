@@ -79,8 +79,8 @@ pub(crate) struct LineChart {
     pub(crate) series: Vec<Series>,
     /// First and last step.
     pub(crate) steps: (f64, f64),
-    /// Steps to mark by a vertical line.
-    pub(crate) regimes: Vec<f64>,
+    /// Steps to mark by a vertical line, and what happened there.
+    pub(crate) marks: Vec<(f64, String)>,
     /// Whether points are so few and exact that no mean is to be drawn over them.
     pub(crate) is_exact: bool,
 }
@@ -102,13 +102,14 @@ impl LineChart {
             let _ =
                 write!(svg, r#"<text x="{:.1}" y="{}" class="m">{}</text>"#, x.at(tick), HEIGHT - 6.0, number(tick));
         }
-        for step in &self.regimes {
+        for (step, text) in &self.marks {
             let at = x.at(*step);
             let _ = write!(
                 svg,
-                r#"<path class="regime" d="M{at:.1} {TOP}V{}"><title>step {}: a new regime</title></path>"#,
+                r#"<path class="regime" d="M{at:.1} {TOP}V{}"><title>step {}: {}</title></path>"#,
                 HEIGHT - BOTTOM,
-                number(*step)
+                number(*step),
+                escape(text)
             );
         }
         // The first one, which matters most, on top.

@@ -69,14 +69,15 @@ pub(crate) fn charts(log: &RunLog) -> Vec<LineChart> {
     for (title, key) in METRICS {
         charts.push(chart(log, title, &[(key, key.to_owned())], key.starts_with("eval_")));
     }
+    charts.push(temperature(log));
     charts.push(phases(log));
     charts.retain(|chart| !chart.series.is_empty());
     charts
 }
 
 fn empty_chart(log: &RunLog, title: &str, is_exact: bool) -> LineChart {
-    let regimes = log.events_of("regime").map(|event| event.step).collect();
-    LineChart { title: title.to_owned(), series: Vec::new(), steps: log.steps(), regimes, is_exact }
+    let regimes = log.events_of("regime").map(|event| (event.step, "a new regime".to_owned()));
+    LineChart { title: title.to_owned(), series: Vec::new(), steps: log.steps(), marks: regimes.collect(), is_exact }
 }
 
 /// One chart of some metrics. Where `is_sparse`, steps that do not name the metric are no gaps: it is measured now and then.
@@ -94,7 +95,18 @@ fn chart(log: &RunLog, title: &str, keys: &[(&str, String)], is_sparse: bool) ->
     LineChart { series, ..empty_chart(log, title, is_sparse) }
 }
 
-/// Changes of phase.
+/// The temperature of sampling, where it is controlled: with changes of the controller's phase, and reheats.
+fn temperature(log: &RunLog) -> LineChart {
+    let mut chart = chart(log, "Sampling temperature", &[("temperature", "temperature".to_owned())], false);
+    let word = |event: &Record, key| event.text(key).unwrap_or("?").to_owned();
+    let changes = log.events_of("phase_change");
+    let changes = changes.map(|event| (event.step, format!("{} to {}", word(event, "from"), word(event, "to"))));
+    let reheats = log.events_of("reheat").map(|event| (event.step, "reheated after a stall".to_owned()));
+    chart.marks.extend(changes.chain(reheats));
+    chart
+}
+
+/// Changes of phase of the layers' parameters.
 fn phases(log: &RunLog) -> LineChart {
     let series = ["screened", "freed"].map(|key| {
         let point = |event: &Record| Point { step: event.step, value: event.number(key), interval: None };
