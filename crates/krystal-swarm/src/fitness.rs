@@ -23,6 +23,18 @@ impl Fitness {
         Self { violation: 0.0, value }
     }
 
+    /// The fitness of a point where each of `inequalities` should be at most 0: its violation is the sum of those above. A constraint that
+    /// is not a number is violated without end. An equality `h = 0` is the inequality `|h| - tolerance`.
+    pub fn constrained(value: f64, inequalities: &[f64]) -> Self {
+        let excess = |g: &f64| if g.is_nan() { f64::INFINITY } else { g.max(0.0) };
+        Self { violation: inequalities.iter().map(excess).sum(), value }
+    }
+
+    /// Whether no constraint is violated.
+    pub fn is_feasible(&self) -> bool {
+        self.violation <= 0.0
+    }
+
     /// From better to worse; a total order.
     pub fn order(&self, other: &Self) -> Ordering {
         let rank = |x: f64| if x.is_nan() { f64::INFINITY } else { x };
@@ -33,6 +45,12 @@ impl Fitness {
     /// Whether this is strictly better than `other`.
     pub fn beats(&self, other: &Self) -> bool {
         self.order(other) == Ordering::Less
+    }
+}
+
+impl From<f64> for Fitness {
+    fn from(value: f64) -> Self {
+        Self::of(value)
     }
 }
 

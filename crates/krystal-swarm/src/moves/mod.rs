@@ -1,19 +1,30 @@
 //! How swarms move: each kind proposes generations of points in the unit cube and learns from what they are worth.
 
+mod kind;
+mod motion;
+mod pso;
+
+pub(crate) use kind::Kind;
+pub(crate) use pso::Pso;
+pub use pso::{ClassicConfig, PsoConfig, Update};
+
 use crate::Fitness;
 
 /// What all kinds of moves have in common.
 ///
-/// Points are rows of `n_dims` numbers in `[0, 1]`; whoever owns the moves maps them to the user's box. `ask` and `tell` alternate.
-/// Everything a later generation depends on is part of the value and serialisable, so that a resumed swarm goes on exactly.
-#[expect(dead_code, reason = "the first kinds of moves follow")]
+/// Points are rows of `n_dims` numbers in `[0, 1]`; whoever owns the moves maps them to the user's box, always passes the same buffer
+/// of points, and begins with an empty one. `ask` and `tell` alternate. Everything a later generation depends on is part of the value
+/// or of that buffer, and serialisable, so that a resumed swarm goes on exactly. A value that is not finite comes as
+/// [`Fitness::WORST`].
 pub(crate) trait Moves {
     /// Replaces `points` by the next generation, row after row.
     fn ask(&mut self, points: &mut Vec<f64>);
 
-    /// What the points of the last `ask` are worth, row by row.
+    /// What the points of the last `ask` are worth, row by row. Rows may have been replaced meanwhile, by points that the user wanted
+    /// to be tried: what counts is what is passed here.
     fn tell(&mut self, points: &[f64], fitness: &[Fitness]);
 
-    /// Whether these moves have converged, or can do no more: time to restart.
+    /// Whether these moves have converged, or can do no more: the owner replaces them by new ones and counts a restart. Moves that
+    /// start anew by themselves always say no.
     fn has_converged(&self) -> bool;
 }

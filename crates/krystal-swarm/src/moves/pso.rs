@@ -1,0 +1,357 @@
+//! Particle swarms: velocities, memories, neighbourhoods.
+
+use krystal_math::rng::{Purpose, SplitMix64};
+use serde::{Deserialize, Serialize};
+
+use super::Moves;
+use super::motion::{Coefficients, Motion};
+use crate::error::require;
+use crate::topology::Informants;
+use crate::{Bounds, Error, Fitness, Topology};
+
+/// When particles move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// All together, when all of a generation are known: the order in which trials are told does not matter.
+    #[default]
+    Synchronous,
+    /// Each as soon as its own value is known, nobody waits: results depend on the order in which trials are told, and on nothing
+    /// else. Told in the order asked, a particle has the news of those before it and not of those behind, as in the seed.
+    Asynchronous,
+}
+
+/// A particle swarm (Kennedy and Eberhart 1995, doi:10.1109/ICNN.1995.488968).
+///
+/// `v = w v + c1 r1 (p - x) + c2 r2 (l - x)`, `x = x + v` in the unit cube, with `p` the best point of the particle, `l` that of its best
+/// informant and `r1`, `r2` uniform in `[0, 1)` for each coordinate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PsoConfig {
+    /// Particles; more explore better and converge later. Default 36.
+    pub n_particles: usize,
+    /// `w`. Default 0.7298, which with `c1 = c2` = 1.49618 is Clerc and Kennedy's constriction (2002, doi:10.1109/4235.985692).
+    pub inertia: f64,
+    /// `c1`, the pull of the particle's own best point. Default 1.49618.
+    pub cognitive: f64,
+    /// `c2`, the pull of the best informant's best point. Default 1.49618.
+    pub social: f64,
+    /// Who informs whom. Default von Neumann.
+    pub topology: Topology,
+    /// What walls do. Default reflect.
+    pub bounds: Bounds,
+    /// When particles move. Default synchronous.
+    pub update: Update,
+    /// Largest velocity of a coordinate, as a share of the box; none where absent, but never above 1 where walls reflect or wrap.
+    /// Default 0.5.
+    pub velocity_limit: Option<f64>,
+    /// Velocities start as this times the difference of two uniform points. Default 0.5.
+    pub initial_velocity: f64,
+    /// The swarm starts anew once all best points lie within this distance of their best, coordinate by coordinate, as a share of the
+    /// box. Default 1e-9; never where absent.
+    pub converged_within: Option<f64>,
+    /// The swarm starts anew after so many generations in a row without a better best point. Default 200; never where absent.
+    pub stagnation: Option<u64>,
+    /// Half of the particles start anew, keeping their memories, when their average distance in the unit cube falls below this.
+    /// Costs `O(n^2 d)` a generation. Default never.
+    pub reinitialize_below: Option<f64>,
+}
+
+impl Default for PsoConfig {
+    fn default() -> Self {
+        Self {
+            n_particles: 36,
+            inertia: 0.7298,
+            cognitive: 1.49618,
+            social: 1.49618,
+            topology: Topology::VonNeumann,
+            bounds: Bounds::Reflect,
+            update: Update::Synchronous,
+            velocity_limit: Some(0.5),
+            initial_velocity: 0.5,
+            converged_within: Some(1e-9),
+            stagnation: Some(200),
+            reinitialize_below: None,
+        }
+    }
+}
+
+impl PsoConfig {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let non_negative = |x: f64| x >= 0.0 && x.is_finite();
+        require((1..=1 << 20).contains(&self.n_particles), "n_particles", "in 1..=2^20", self.n_particles as f64)?;
+        require((0.0..1.0).contains(&self.inertia), "inertia", "in [0, 1)", self.inertia)?;
+        let pull = "in [0, 100]";
+        require((0.0..=100.0).contains(&self.cognitive), "cognitive", pull, self.cognitive)?;
+        require((0.0..=100.0).contains(&self.social), "social", pull, self.social)?;
+        if let Topology::Random { informed } | Topology::Dynamic { informed } = self.topology {
+            require((1..=1 << 10).contains(&informed), "informed", "in 1..=1024", informed as f64)?;
+        }
+        let limit = self.velocity_limit.unwrap_or(1.0);
+        require(limit > 0.0, "velocity_limit", "above 0", limit)?;
+        require(
+            non_negative(self.initial_velocity),
+            "initial_velocity",
+            "finite and at least 0",
+            self.initial_velocity,
+        )?;
+        let within = self.converged_within.unwrap_or(0.0);
+        require(non_negative(within), "converged_within", "finite and at least 0", within)?;
+        require(self.stagnation != Some(0), "stagnation", "at least 1", 0.0)?;
+        let below = self.reinitialize_below.unwrap_or(0.0);
+        require(non_negative(below), "reinitialize_below", "finite and at least 0", below)
+    }
+}
+
+/// The seed's particle swarm: everybody listens to everybody, and news travels at once.
+///
+/// `w` = 0.7, `c1 = c2` = 1.5, five particles in the unit cube, velocities start at zero. Unlike the seed's it minimises, and walls
+/// reflect; [`Bounds::Clamp`] is the seed's wall.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClassicConfig {
+    /// Particles. Default 5.
+    pub n_particles: usize,
+    /// `w`. Default 0.7.
+    pub inertia: f64,
+    /// `c1`. Default 1.5.
+    pub cognitive: f64,
+    /// `c2`. Default 1.5.
+    pub social: f64,
+    /// What walls do. Default reflect.
+    pub bounds: Bounds,
+    /// The first half of the particles starts anew when their average distance in the unit cube falls below this. Default 0.01; never
+    /// where absent.
+    pub reinitialize_below: Option<f64>,
+}
+
+impl Default for ClassicConfig {
+    fn default() -> Self {
+        Self {
+            n_particles: 5,
+            inertia: 0.7,
+            cognitive: 1.5,
+            social: 1.5,
+            bounds: Bounds::Reflect,
+            reinitialize_below: Some(0.01),
+        }
+    }
+}
+
+impl From<&ClassicConfig> for PsoConfig {
+    fn from(classic: &ClassicConfig) -> Self {
+        Self {
+            n_particles: classic.n_particles,
+            inertia: classic.inertia,
+            cognitive: classic.cognitive,
+            social: classic.social,
+            topology: Topology::Star,
+            bounds: classic.bounds,
+            update: Update::Asynchronous,
+            velocity_limit: None,
+            initial_velocity: 0.0,
+            converged_within: None,
+            stagnation: None,
+            reinitialize_below: classic.reinitialize_below,
+        }
+    }
+}
+
+/// Streams of random numbers of one run, that is until the swarm starts anew.
+const BIRTHS: u64 = 0;
+const MOTION: u64 = 1;
+const TOPOLOGY: u64 = 2;
+
+/// A particle swarm; positions belong to whoever owns it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Pso {
+    config: PsoConfig,
+    n_dims: usize,
+    seed: u64,
+    run: u64,
+    /// Times that a particle began at a random place.
+    births: u64,
+    /// Moves of each particle.
+    moves: Vec<u64>,
+    velocities: Vec<f64>,
+    best_points: Vec<f64>,
+    best_fitness: Vec<Fitness>,
+    leader: usize,
+    informants: Option<Informants>,
+    topologies: u64,
+    generation: u64,
+    /// Generations since the leader's last improvement.
+    stagnant: u64,
+    has_improved: bool,
+    has_converged: bool,
+    /// Best points of best informants, row by row: scratch.
+    #[serde(skip)]
+    social: Vec<f64>,
+}
+
+impl Pso {
+    pub(crate) fn new(config: &PsoConfig, n_dims: usize, seed: u64, run: u64) -> Self {
+        let n = config.n_particles;
+        let mut pso = Self {
+            config: config.clone(),
+            n_dims,
+            seed,
+            run,
+            births: 0,
+            moves: vec![0; n],
+            velocities: vec![0.0; n * n_dims],
+            best_points: vec![0.5; n * n_dims],
+            best_fitness: vec![Fitness::WORST; n],
+            leader: 0,
+            informants: None,
+            topologies: 0,
+            generation: 0,
+            stagnant: 0,
+            has_improved: false,
+            has_converged: false,
+            social: Vec::new(),
+        };
+        pso.draw_topology();
+        pso
+    }
+
+    /// Whether what was loaded can move `n` particles.
+    pub(crate) fn is_of(&self, n: usize, n_dims: usize) -> bool {
+        let rows = [self.config.n_particles, self.moves.len(), self.best_fitness.len()];
+        let coordinates = [self.velocities.len(), self.best_points.len()];
+        self.n_dims == n_dims
+            && rows == [n; 3]
+            && coordinates == [n * n_dims; 2]
+            && self.leader < n
+            && self.informants.as_ref().is_none_or(|informants| informants.are_of(n))
+    }
+
+    pub(crate) fn is_asynchronous(&self) -> bool {
+        self.config.update == Update::Asynchronous
+    }
+
+    pub(crate) fn reinitialize_below(&self) -> Option<f64> {
+        self.config.reinitialize_below
+    }
+
+    fn stream(&self, stream: u64) -> SplitMix64 {
+        SplitMix64::stream(self.seed, Purpose::Swarm, stream, self.run)
+    }
+
+    fn draw_topology(&mut self) {
+        let mut rng = SplitMix64::stream(self.seed, Purpose::Swarm, TOPOLOGY + self.topologies, self.run);
+        self.informants = self.config.topology.informants(self.config.n_particles, &mut rng);
+        self.topologies += 1;
+    }
+
+    /// Puts particle `i` at a random place; its memory stays.
+    pub(crate) fn give_birth(&mut self, i: usize, point: &mut [f64]) {
+        let mut rng = self.stream(BIRTHS).after(self.births * 2 * self.n_dims as u64);
+        self.births += 1;
+        let velocity = &mut self.velocities[i * self.n_dims..][..self.n_dims];
+        for (x, v) in point.iter_mut().zip(velocity) {
+            *x = rng.uniform();
+            *v = self.config.initial_velocity * (rng.uniform() - *x);
+        }
+    }
+
+    /// Remembers what particle `i` found.
+    #[inline]
+    pub(crate) fn learn(&mut self, i: usize, point: &[f64], fitness: Fitness) {
+        if fitness.beats(&self.best_fitness[i]) {
+            self.best_fitness[i] = fitness;
+            self.best_points[i * self.n_dims..][..self.n_dims].copy_from_slice(point);
+            if i == self.leader || fitness.beats(&self.best_fitness[self.leader]) {
+                self.leader = i;
+                self.has_improved = true;
+            }
+        }
+    }
+
+    /// After a generation: draws another topology where that is due, and looks whether the swarm has converged.
+    pub(crate) fn end_generation(&mut self) {
+        self.generation += 1;
+        self.stagnant = if self.has_improved { 0 } else { self.stagnant + 1 };
+        if !self.has_improved && matches!(self.config.topology, Topology::Dynamic { .. }) {
+            self.draw_topology();
+        }
+        self.has_improved = false;
+        let stagnant = self.config.stagnation.is_some_and(|most| self.stagnant >= most);
+        // Looking costs as much as a few moves, and nothing is lost by looking late.
+        let within = self.config.converged_within.filter(|_| self.generation.is_multiple_of(16));
+        self.has_converged = stagnant || within.is_some_and(|within| self.is_within(within));
+    }
+
+    fn is_within(&self, distance: f64) -> bool {
+        let leader = &self.best_points[self.leader * self.n_dims..][..self.n_dims];
+        self.best_points
+            .chunks_exact(self.n_dims)
+            .all(|point| point.iter().zip(leader).all(|(a, b)| (a - b).abs() <= distance))
+    }
+
+    fn best_informant(&self, i: usize) -> usize {
+        let Some(informants) = &self.informants else { return self.leader };
+        let better =
+            |best: usize, j: usize| if self.best_fitness[j].beats(&self.best_fitness[best]) { j } else { best };
+        informants.of(i).fold(i, better)
+    }
+
+    fn coefficients(&self) -> Coefficients {
+        let PsoConfig { inertia, cognitive, social, bounds, .. } = self.config;
+        let most = if matches!(bounds, Bounds::Reflect | Bounds::Periodic) { 1.0 } else { f64::INFINITY };
+        let velocity_limit = self.config.velocity_limit.unwrap_or(f64::INFINITY).min(most);
+        Coefficients { inertia, cognitive, social, velocity_limit }
+    }
+
+    /// Moves particle `i` alone.
+    pub(crate) fn advance(&mut self, i: usize, point: &mut [f64]) {
+        let d = self.n_dims;
+        let n = self.config.n_particles as u64;
+        let from = self.best_informant(i);
+        Motion {
+            coefficients: self.coefficients(),
+            rng: self.stream(MOTION).after((self.moves[i] * n + i as u64) * d as u64),
+            x: point,
+            v: &mut self.velocities[i * d..][..d],
+            own: &self.best_points[i * d..][..d],
+            social: &self.best_points[from * d..][..d],
+        }
+        .apply(self.config.bounds);
+        self.moves[i] += 1;
+    }
+}
+
+impl Moves for Pso {
+    fn ask(&mut self, points: &mut Vec<f64>) {
+        let (n, d) = (self.config.n_particles, self.n_dims);
+        if self.births == 0 {
+            points.resize(n * d, 0.0);
+            for (i, point) in points.chunks_exact_mut(d).enumerate() {
+                self.give_birth(i, point);
+            }
+            return;
+        }
+        let mut gathered = std::mem::take(&mut self.social);
+        gathered.resize(n * d, 0.0);
+        for (i, row) in gathered.chunks_exact_mut(d).enumerate() {
+            row.copy_from_slice(&self.best_points[self.best_informant(i) * d..][..d]);
+        }
+        let rng = self.stream(MOTION).after(self.moves[0] * (n * d) as u64);
+        let coefficients = self.coefficients();
+        Motion { coefficients, rng, x: points, v: &mut self.velocities, own: &self.best_points, social: &gathered }
+            .apply(self.config.bounds);
+        self.moves.iter_mut().for_each(|moves| *moves += 1);
+        self.social = gathered;
+    }
+
+    fn tell(&mut self, points: &[f64], fitness: &[Fitness]) {
+        for (i, (point, fitness)) in points.chunks_exact(self.n_dims).zip(fitness).enumerate() {
+            self.learn(i, point, *fitness);
+        }
+        self.end_generation();
+    }
+
+    fn has_converged(&self) -> bool {
+        self.has_converged
+    }
+}

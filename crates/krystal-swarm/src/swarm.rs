@@ -1,0 +1,525 @@
+//! The swarm: trials are asked, and told.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::moves::{Kind, Moves};
+use crate::{Error, Fitness, Method, SearchSpace, Stop, StopRules, SwarmConfig, diversity};
+
+/// A point to be evaluated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// Its number, from 0 on; the same number is never given twice.
+    pub id: u64,
+    /// The point: for each dimension the number, or the index of the choice. [`SearchSpace::values`] names and types it.
+    pub x: Vec<f64>,
+}
+
+/// The best point found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The point.
+    pub x: Vec<f64>,
+    /// What it is worth; infeasible only while nothing feasible was found.
+    pub fitness: Fitness,
+    /// Which evaluation found it, counted from 1.
+    pub evaluation: u64,
+}
+
+/// Where a point of the present generation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Slot {
+    /// Nobody has it.
+    Waiting,
+    /// Somebody had it and gave it up.
+    Abandoned,
+    /// Handed out under this number.
+    Asked(u64),
+    /// Known.
+    Told,
+}
+
+/// A search under way.
+///
+/// [`ask`](Self::ask) hands out trials, [`tell`](Self::tell) takes their values, in any order and from wherever they were computed. A
+/// generation is complete when all its trials are told, failed or abandoned and asked again; until then `ask` hands out what is
+/// left of it and then nothing. With [`Update::Asynchronous`](crate::Update::Asynchronous) particles do not wait for each other.
+///
+/// ```
+/// use krystal_swarm::{Dimension, SearchSpace, StopRules, Swarm, SwarmConfig};
+///
+/// let space = SearchSpace::new(vec![Dimension::float("x", -5.0, 5.0), Dimension::float("y", -5.0, 5.0)])?;
+/// let config = SwarmConfig { stop: StopRules::after(2_000), ..SwarmConfig::default() };
+/// let mut swarm = Swarm::new(space, config)?;
+/// while let Some(trial) = swarm.ask() {
+///     let (x, y) = (trial.x[0], trial.x[1]);
+///     swarm.tell(trial.id, (x - 1.0).powi(2) + (y + 2.0).powi(2))?;
+/// }
+/// let best = swarm.best().unwrap();
+/// assert!((best.x[0] - 1.0).abs() < 1e-3 && (best.x[1] + 2.0).abs() < 1e-3);
+/// # Ok::<(), krystal_swarm::Error>(())
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Swarm {
+    config: SwarmConfig,
+    space: SearchSpace,
+    moves: Kind,
+    /// Rows of the unit cube.
+    points: Vec<f64>,
+    fitness: Vec<Fitness>,
+    slots: Vec<Slot>,
+    n_told: usize,
+    /// Where to look for the next waiting row.
+    cursor: usize,
+    next_id: u64,
+    /// Points of the unit cube to be tried before any other, the first last.
+    suggested: Vec<Vec<f64>>,
+    best: Option<Best>,
+    evaluations: u64,
+    failures: u64,
+    generations: u64,
+    restarts: u64,
+    stopped: Option<Stop>,
+}
+
+impl Swarm {
+    /// A swarm in `space`.
+    ///
+    /// # Errors
+    /// Where a setting is out of its range.
+    pub fn new(space: SearchSpace, config: SwarmConfig) -> Result<Self, Error> {
+        config.validate()?;
+        let moves = Kind::new(&config, space.n_coordinates(), 0);
+        let mut swarm = Self {
+            config,
+            space,
+            moves,
+            points: Vec::new(),
+            fitness: Vec::new(),
+            slots: Vec::new(),
+            n_told: 0,
+            cursor: 0,
+            next_id: 0,
+            suggested: Vec::new(),
+            best: None,
+            evaluations: 0,
+            failures: 0,
+            generations: 0,
+            restarts: 0,
+            stopped: None,
+        };
+        swarm.begin_generation();
+        Ok(swarm)
+    }
+
+    /// The seed's particle swarm ([`ClassicConfig`](crate::ClassicConfig)), but for what it seeks: it minimises, so pass the negative of a
+    /// score. Any number of evaluations.
+    ///
+    /// # Errors
+    /// None that this configuration could cause.
+    pub fn classic(space: SearchSpace, seed: u64) -> Result<Self, Error> {
+        let stop = StopRules::after(u64::MAX);
+        Self::new(space, SwarmConfig { seed, stop, ..SwarmConfig::of(Method::Classic) })
+    }
+
+    /// The best plain particle swarm ([`PsoConfig`](crate::PsoConfig)).
+    ///
+    /// # Errors
+    /// None that this configuration could cause.
+    pub fn pso(space: SearchSpace, seed: u64) -> Result<Self, Error> {
+        Self::new(space, SwarmConfig { seed, ..SwarmConfig::of(Method::Pso) })
+    }
+
+    /// A point to be tried, before any that the swarm comes up with itself; after earlier suggestions. It takes the place of a
+    /// particle, which goes on from there.
+    ///
+    /// # Errors
+    /// Where the point is not of this space.
+    pub fn suggest(&mut self, x: &[f64]) -> Result<(), Error> {
+        self.suggested.insert(0, self.space.encode(x)?);
+        Ok(())
+    }
+
+    /// The next trial; `None` once a rule has stopped the search, while all trials left to a generation are pending, or
+    /// while as many are pending as evaluations are left.
+    pub fn ask(&mut self) -> Option<Trial> {
+        let left = self.most_evaluations().saturating_sub(self.evaluations);
+        if self.stopped.is_some() || self.n_pending() as u64 >= left {
+            return None;
+        }
+        let row = self.next_row()?;
+        let id = self.next_id;
+        self.next_id += 1;
+        self.slots[row] = Slot::Asked(id);
+        Some(Trial { id, x: self.point(row) })
+    }
+
+    /// Up to `n` trials.
+    pub fn ask_batch(&mut self, n: usize) -> Vec<Trial> {
+        std::iter::from_fn(|| self.ask()).take(n).collect()
+    }
+
+    /// What a trial is worth: a number, or a [`Fitness`] where there are constraints. Not a number or infinite counts as failed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTrial`] for a trial that is not pending; nothing has changed then.
+    pub fn tell(&mut self, id: u64, fitness: impl Into<Fitness>) -> Result<(), Error> {
+        let row = self.row_of(id)?;
+        self.tell_row(row, fitness.into());
+        Ok(())
+    }
+
+    /// That a trial has no value: it is worse than everything, and counts as an evaluation.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub fn fail(&mut self, id: u64) -> Result<(), Error> {
+        self.tell(id, Fitness::WORST)
+    }
+
+    /// That nobody computes a trial any more: its point will be asked again, under another number, and counts once.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub fn abandon(&mut self, id: u64) -> Result<(), Error> {
+        let row = self.row_of(id)?;
+        self.slots[row] = Slot::Abandoned;
+        self.cursor = row;
+        Ok(())
+    }
+
+    /// Trials asked and neither told nor abandoned, in the order asked; after a crash, what to compute again.
+    pub fn pending(&self) -> Vec<Trial> {
+        let asked = |(row, slot): (usize, &Slot)| match *slot {
+            Slot::Asked(id) => Some(Trial { id, x: self.point(row) }),
+            _ => None,
+        };
+        let mut trials: Vec<_> = self.slots.iter().enumerate().filter_map(asked).collect();
+        trials.sort_unstable_by_key(|trial| trial.id);
+        trials
+    }
+
+    /// The best point so far; none before the first finite value.
+    pub fn best(&self) -> Option<&Best> {
+        self.best.as_ref()
+    }
+
+    /// What is searched.
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    /// What the swarm was made from.
+    pub fn config(&self) -> &SwarmConfig {
+        &self.config
+    }
+
+    /// Trials told or failed.
+    pub fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+
+    /// Trials that failed or had no finite value.
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// Generations completed.
+    pub fn generations(&self) -> u64 {
+        self.generations
+    }
+
+    /// How often the swarm has started anew.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// The rule that stopped the search, if one has.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.stopped
+    }
+
+    /// Points of the present generation.
+    pub fn n_particles(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The points of the present generation.
+    pub fn particles(&self) -> impl Iterator<Item = Vec<f64>> {
+        (0..self.n_particles()).map(|row| self.point(row))
+    }
+
+    /// Other rules from now on; a stopped search goes on if none of them holds.
+    ///
+    /// # Errors
+    /// Where a rule is out of its range.
+    pub fn set_stop(&mut self, stop: StopRules) -> Result<(), Error> {
+        stop.validate()?;
+        self.config.stop = stop;
+        self.stopped = None;
+        self.check_evaluations();
+        self.check_target();
+        self.check_generations();
+        Ok(())
+    }
+
+    /// Average distance of two particles in the unit cube; 0 for one alone. `O(n^2 d)`.
+    pub fn diversity(&self) -> f64 {
+        diversity::mean_distance(&self.points, self.space.n_coordinates())
+    }
+
+    /// Starts the first half of the particles anew if [`diversity`](Self::diversity) is below `threshold`, and says whether it did. Their
+    /// memories stay, and so do points that are pending. Only particle swarms have particles to start anew; others never do.
+    pub fn reinitialize_if_converged(&mut self, threshold: f64) -> bool {
+        let converged = self.diversity() < threshold;
+        let Some(pso) = self.moves.pso().filter(|_| converged) else { return false };
+        let rows = self.points.chunks_exact_mut(self.space.n_coordinates());
+        for (i, row) in rows.enumerate().take(self.slots.len() / 2) {
+            if self.slots[i] == Slot::Waiting {
+                pso.give_birth(i, row);
+            }
+        }
+        true
+    }
+
+    /// Writes everything, so that [`load`](Self::load) goes on exactly; pending trials too.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the previous file is then as it was.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        krystal_checkpoint::save(path, KIND, VERSION, self).map_err(|source| Error::Checkpoint { source })
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// Where the file is not whole, not a swarm's, of another version, or contradicts itself.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let swarm: Self =
+            krystal_checkpoint::load(path, KIND, VERSION).map_err(|source| Error::Checkpoint { source })?;
+        swarm.checked()
+    }
+
+    /// What [`save`](Self::save) would write, for swarms inside another state.
+    ///
+    /// # Errors
+    /// None that a swarm could cause.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        krystal_checkpoint::to_bytes(KIND, VERSION, self).map_err(|source| Error::Checkpoint { source })
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) made.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let swarm: Self =
+            krystal_checkpoint::from_bytes(bytes, KIND, VERSION).map_err(|source| Error::Checkpoint { source })?;
+        swarm.checked()
+    }
+}
+
+const KIND: &str = "swarm";
+const VERSION: u32 = 1;
+
+/// What happens within.
+impl Swarm {
+    fn checked(self) -> Result<Self, Error> {
+        self.config.validate()?;
+        let (n, d, n_dims) = (self.slots.len(), self.space.n_coordinates(), self.space.n_dims());
+        let n_told = self.slots.iter().filter(|slot| **slot == Slot::Told).count();
+        // Where particles move one by one, nothing that is told stays so.
+        let told = if self.moves.is_asynchronous() { self.n_told.min(n.saturating_sub(1)) } else { n_told };
+        let counts = [
+            ("coordinates", n * d, self.points.len()),
+            ("values", n, self.fitness.len()),
+            ("values told", told, self.n_told),
+            ("coordinates of suggestions", d * self.suggested.len(), self.suggested.iter().map(Vec::len).sum()),
+            ("numbers of the best point", n_dims, self.best.as_ref().map_or(n_dims, |best| best.x.len())),
+            ("particles that can move", n, if self.moves.is_of(n, d) { n } else { 0 }),
+            ("rows up to the next", n, n.max(self.cursor + 1)),
+        ];
+        for (what, expected, found) in counts {
+            if expected != found {
+                return Err(Error::Inconsistent { what, expected, found });
+            }
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn most_evaluations(&self) -> u64 {
+        self.config.stop.most_evaluations(self.space.n_coordinates())
+    }
+
+    fn n_pending(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Asked(_))).count()
+    }
+
+    fn row_of(&self, id: u64) -> Result<usize, Error> {
+        self.slots.iter().position(|slot| *slot == Slot::Asked(id)).ok_or(Error::UnknownTrial { id })
+    }
+
+    fn point(&self, row: usize) -> Vec<f64> {
+        let mut x = vec![0.0; self.space.n_dims()];
+        self.decode(row, &mut x);
+        x
+    }
+
+    pub(crate) fn decode(&self, row: usize, x: &mut [f64]) {
+        let d = self.space.n_coordinates();
+        self.space.decode(&self.points[row * d..][..d], x);
+    }
+
+    /// Rows to be evaluated before the generation ends, in the order of [`next_row`](Self::next_row).
+    #[cfg(feature = "rayon")]
+    pub(crate) fn rows_ahead(&self) -> impl Iterator<Item = usize> {
+        self.waiting().take(self.slots.len() - self.n_told)
+    }
+
+    /// The points that so many calls of [`next_row`](Self::next_row) will lead to, one after another.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn points_ahead(&self, n: usize) -> Vec<f64> {
+        let (d, n_dims) = (self.space.n_coordinates(), self.space.n_dims());
+        let mut suggested = self.suggested.iter().rev();
+        let mut points = vec![0.0; n * n_dims];
+        for (row, x) in self.waiting().zip(points.chunks_exact_mut(n_dims)) {
+            let suggested = if self.slots[row] == Slot::Waiting { suggested.next() } else { None };
+            self.space.decode(suggested.map_or(&self.points[row * d..][..d], Vec::as_slice), x);
+        }
+        points
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = usize> {
+        let n = self.slots.len();
+        let from_cursor = (self.cursor..n).chain(0..self.cursor);
+        from_cursor.filter(|&row| matches!(self.slots[row], Slot::Waiting | Slot::Abandoned))
+    }
+
+    /// The next row to evaluate, which may have become a suggested point.
+    #[inline]
+    pub(crate) fn next_row(&mut self) -> Option<usize> {
+        let row = self.waiting().next()?;
+        self.cursor = if row + 1 == self.slots.len() { 0 } else { row + 1 };
+        if self.slots[row] == Slot::Waiting
+            && let Some(suggested) = self.suggested.pop()
+        {
+            self.points[row * suggested.len()..][..suggested.len()].copy_from_slice(&suggested);
+        }
+        Some(row)
+    }
+
+    /// Takes back what is pending, for somebody who evaluates everything himself.
+    pub(crate) fn abandon_all(&mut self) {
+        for row in (0..self.slots.len()).rev() {
+            if matches!(self.slots[row], Slot::Asked(_)) {
+                self.slots[row] = Slot::Abandoned;
+                self.cursor = row;
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn tell_row(&mut self, row: usize, fitness: Fitness) {
+        let fitness = if fitness.value.is_finite() && !fitness.violation.is_nan() { fitness } else { Fitness::WORST };
+        self.evaluations += 1;
+        self.failures += u64::from(fitness.value == f64::INFINITY);
+        if fitness.value.is_finite() && self.best.as_ref().is_none_or(|best| fitness.beats(&best.fitness)) {
+            self.improve(row, fitness);
+        }
+        self.check_evaluations();
+        self.fitness[row] = fitness;
+        self.n_told += 1;
+        let complete = self.n_told == self.slots.len();
+        let d = self.space.n_coordinates();
+        if let Some(pso) = self.moves.pso().filter(|pso| pso.is_asynchronous()) {
+            let point = &mut self.points[row * d..][..d];
+            pso.learn(row, point, fitness);
+            pso.advance(row, point);
+            self.slots[row] = Slot::Waiting;
+            if complete {
+                pso.end_generation();
+                self.n_told = 0;
+                self.end_generation();
+            }
+        } else {
+            self.slots[row] = Slot::Told;
+            if complete {
+                self.moves.tell(&self.points, &self.fitness);
+                self.end_generation();
+            }
+        }
+    }
+
+    fn improve(&mut self, row: usize, fitness: Fitness) {
+        let mut best =
+            self.best.take().unwrap_or_else(|| Best { x: vec![0.0; self.space.n_dims()], fitness, evaluation: 0 });
+        self.decode(row, &mut best.x);
+        (best.fitness, best.evaluation) = (fitness, self.evaluations);
+        self.best = Some(best);
+        self.check_target();
+    }
+
+    fn end_generation(&mut self) {
+        self.generations += 1;
+        self.check_generations();
+        if self.config.stop.diversity.is_some_and(|least| self.diversity() < least) {
+            self.stop(Stop::Diversity);
+        }
+        if self.moves.has_converged() {
+            self.restarts += 1;
+            self.moves = Kind::new(&self.config, self.space.n_coordinates(), self.restarts);
+            self.points.clear();
+            self.slots.clear();
+        }
+        if self.moves.is_asynchronous() && !self.slots.is_empty() {
+            self.reinitialize();
+        } else {
+            self.begin_generation();
+        }
+    }
+
+    fn reinitialize(&mut self) {
+        if let Some(below) = self.moves.pso().and_then(|pso| pso.reinitialize_below()) {
+            self.reinitialize_if_converged(below);
+        }
+    }
+
+    fn begin_generation(&mut self) {
+        self.moves.ask(&mut self.points);
+        let n = self.points.len() / self.space.n_coordinates();
+        self.fitness.clear();
+        self.fitness.resize(n, Fitness::WORST);
+        self.slots.clear();
+        self.slots.resize(n, Slot::Waiting);
+        (self.n_told, self.cursor) = (0, 0);
+        self.reinitialize();
+    }
+
+    pub(crate) fn stop(&mut self, stop: Stop) {
+        self.stopped.get_or_insert(stop);
+    }
+
+    fn check_evaluations(&mut self) {
+        if self.evaluations >= self.most_evaluations() {
+            self.stop(Stop::Evaluations);
+        }
+        let since = self.evaluations - self.best.as_ref().map_or(0, |best| best.evaluation);
+        if self.config.stop.no_improvement.is_some_and(|most| since >= most) {
+            self.stop(Stop::NoImprovement);
+        }
+    }
+
+    fn check_target(&mut self) {
+        let reached = |target: f64| self.best.as_ref().is_some_and(|best| !Fitness::of(target).beats(&best.fitness));
+        if self.config.stop.target.is_some_and(reached) {
+            self.stop(Stop::Target);
+        }
+    }
+
+    fn check_generations(&mut self) {
+        if self.config.stop.generations.is_some_and(|most| self.generations >= most) {
+            self.stop(Stop::Generations);
+        }
+    }
+}

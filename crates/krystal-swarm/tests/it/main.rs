@@ -1,0 +1,4 @@
+//! Swarms against known optima, exact identities and bad input.
+
+mod optima;
+mod trials;
