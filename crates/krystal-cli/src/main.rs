@@ -16,6 +16,7 @@ mod streamed_text;
 mod supervisor;
 mod terminal;
 mod training;
+mod tuning;
 mod verb;
 
 use std::process::ExitCode;

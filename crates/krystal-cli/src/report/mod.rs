@@ -1,7 +1,7 @@
 //! The report of a run: its log files as one HTML page that needs nothing else, not even a script.
 //!
 //! [`RunLog`] reads the files, [`line_chart`], [`heat_map`], [`migration_marks`] and [`health_strip`] draw parts of them as SVG,
-//! [`page`] puts the parts together. Everything that comes from a file passes through [`escape`].
+//! [`page`] puts the parts together; [`search_page`] is that of a search by `krystal tune`. Everything that comes from a file passes through [`escape`].
 
 mod completion_table;
 mod dynamics;
@@ -12,8 +12,10 @@ mod line_chart;
 mod migration_marks;
 mod number;
 mod page;
+mod parallel_coordinates;
 mod run_log;
 mod scale;
+mod search_page;
 mod summary;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ pub(crate) fn write(run: &Path) -> anyhow::Result<PathBuf> {
 
 /// As [`write`], to a file of another name.
 pub(crate) fn write_to(run: &Path, path: &Path) -> anyhow::Result<()> {
-    let html = page::html(&RunLog::read(run)?);
+    let html = if search_page::is_search(run) { search_page::html(run)? } else { page::html(&RunLog::read(run)?) };
     Ok(krystal::checkpoint::write_atomically(path, html.as_bytes())?)
 }
 

@@ -43,9 +43,14 @@ pub(crate) fn html(log: &RunLog) -> String {
     if let Some(table) = completion_table(&log.completions) {
         let _ = write!(body, r#"<section><h2>Completions</h2><div class="card">{table}</div></section>"#);
     }
+    document(&log.name, &body)
+}
+
+/// A whole page with this title and body.
+pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\"><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"><title>{} \u{2013} Krystal run</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n",
-        escape(&log.name)
+        escape(title)
     )
 }
 

@@ -60,7 +60,7 @@ impl RunOptions {
 }
 
 /// `runs/train-4` after `runs/train-3`.
-fn next_free(runs: &Path, verb: &str) -> PathBuf {
+pub(crate) fn next_free(runs: &Path, verb: &str) -> PathBuf {
     let prefix = format!("{verb}-");
     let number = |name: &str| name.strip_prefix(&prefix)?.parse::<u64>().ok();
     let names =

@@ -49,31 +49,33 @@ impl CommandLine {
             // The same program, wherever it is.
             program.clone_into(&mut words[0]);
         }
-        let mut add = |flag: &str, value: &str| {
-            let flag = format!("--{flag}");
-            let is_given = words.iter().any(|word| word.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')));
-            let is_placed = value.starts_with('{') && words.iter().any(|word| word.contains(value));
-            if !is_given && !is_placed {
-                words.push(if value.is_empty() { flag } else { format!("{flag}={value}") });
+        let known: Vec<&str> = search.space.keys().map(String::as_str).chain(WORDS).collect();
+        let unknown = words.iter().flat_map(|word| placeholders(word)).find(|(_, name)| !known.contains(name));
+        let unknown = unknown.map(|(_, name)| name.to_owned());
+        let dimensions = search.space.keys().map(|name| (name.as_str(), name.replace('_', "-")));
+        let budget = search.budget.iter().map(|budget| ("budget", budget.flag.clone()));
+        for (name, flag) in dimensions.chain(budget) {
+            let place = format!("{{{name}}}");
+            if words.iter().any(|word| word.contains(&place)) {
+                continue;
             }
-        };
-        for name in search.space.keys() {
-            add(&name.replace('_', "-"), &format!("{{{name}}}"));
-        }
-        if let Some(budget) = &search.budget {
-            add(&budget.flag, "{budget}");
+            // Braces may be anybody's, but beside a value without a place they are a slip.
+            if let Some(unknown) = &unknown {
+                return Err(usage(format!("the command has {{{unknown}}}, but no {place}")));
+            }
+            if has_flag(&words, &flag) {
+                return Err(usage(format!("the command sets --{flag} itself: write --{flag}={place}")));
+            }
+            words.push(format!("--{flag}={place}"));
         }
         if verb.is_some() {
-            add("json", "");
-            add("quiet", "");
-            add("seed", "{seed}");
-            add("threads", &threads.to_string());
-            add("run-dir", "{dir}/run");
-        }
-        let known: Vec<&str> = search.space.keys().map(String::as_str).chain(WORDS).collect();
-        for word in &words {
-            if let Some((_, name)) = placeholders(word).find(|(_, name)| !known.contains(name)) {
-                return Err(usage(format!("the command has {{{name}}}, which is neither a dimension nor one of {WORDS:?}")));
+            let threads = threads.to_string();
+            let own =
+                [("json", ""), ("quiet", ""), ("seed", "{seed}"), ("threads", &threads), ("run-dir", "{dir}/run")];
+            for (flag, value) in own {
+                if !has_flag(&words, flag) {
+                    words.push(if value.is_empty() { format!("--{flag}") } else { format!("--{flag}={value}") });
+                }
             }
         }
         if search.budget.is_none() && words.iter().any(|word| word.contains("{budget}")) {
@@ -117,6 +119,12 @@ impl CommandLine {
     }
 }
 
+/// Whether a command gives this flag.
+fn has_flag(words: &[String], flag: &str) -> bool {
+    let rest = |word: &String| word.strip_prefix("--")?.strip_prefix(flag).map(str::to_owned);
+    words.iter().filter_map(rest).any(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
 /// The names in braces that look like a dimension's, and where their braces open.
 fn placeholders(word: &str) -> impl Iterator<Item = (usize, &str)> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -158,24 +166,33 @@ mod tests {
         let given = made("krystal sft --seed 3 --json --data d");
         assert_eq!(
             given.words(),
-            words("/bin/krystal sft --seed 3 --json --data d --learning-rate={learning_rate} --quiet --threads=2 --run-dir={dir}/run")
+            words(
+                "/bin/krystal sft --seed 3 --json --data d --learning-rate={learning_rate} --quiet --threads=2 --run-dir={dir}/run"
+            )
         );
     }
 
     #[test]
     fn places_are_filled() {
         let text = format!("{SPACE}[budget]\nmin = 1\nmax = 9\n");
-        let command = CommandLine::new(&search(&text), &words("./f {learning_rate} {dir}/{trial}.{seed} {{x} {1}"), "k", 1).unwrap();
+        let command = CommandLine::new(
+            &search(&text),
+            &words("./f {learning_rate} {dir}/{trial}.{seed} {budget} {{x} {1}"),
+            "k",
+            1,
+        )
+        .unwrap();
         let settings = [("learning_rate".to_owned(), Setting::Real(0.001))];
         let dir = Path::new("t/7");
         let filled = command.filled(Filling { settings: &settings, budget: Some(3), trial: 7, seed: 0, dir });
-        assert_eq!(filled, words("./f 0.001 t/7/7.0 {{x} {1} --max-steps=3"));
+        assert_eq!(filled, words("./f 0.001 t/7/7.0 3 {{x} {1}"));
     }
 
     #[test]
     fn places_for_nothing_are_refused() {
         let refused = |typed: &str| CommandLine::new(&search(SPACE), &words(typed), "k", 1).unwrap_err().to_string();
-        assert!(refused("./f {learning_rat}").contains("{learning_rat}"));
+        assert!(refused("./f {learning_rat}").contains("{learning_rat}, but no {learning_rate}"));
+        assert!(refused("./f --learning-rate 0.1").contains("--learning-rate={learning_rate}"));
         assert!(refused("./f {budget}").contains("no [budget]"));
     }
 }

@@ -129,6 +129,11 @@ impl Ledger {
     }
 }
 
+/// The entries of a file.
+pub(crate) fn read_ledger(path: &Path) -> anyhow::Result<Vec<Entry>> {
+    Ok(read(path)?.into_iter().map(|(entry, _)| entry).collect())
+}
+
 /// The entries of a file, each with the place where its line ends.
 fn read(path: &Path) -> anyhow::Result<Vec<(Entry, u64)>> {
     let text = std::fs::read(path).with_context(|| format!("{}: cannot read", path.display()))?;

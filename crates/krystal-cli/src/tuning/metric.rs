@@ -10,7 +10,9 @@ pub(crate) fn read(output: &str, path: Option<&str>) -> Result<f64, String> {
     };
     let found = match path {
         Some(path) => at(last, path)?,
-        None => number(last).ok_or_else(|| format!("expected a number in the last line, found `{}`", shortened(last)))?,
+        None => {
+            number(last).ok_or_else(|| format!("expected a number in the last line, found `{}`", shortened(last)))?
+        }
     };
     if found.is_finite() { Ok(found) } else { Err(format!("expected a finite number, found {found}")) }
 }
@@ -28,9 +30,9 @@ fn at(line: &str, path: &str) -> Result<f64, String> {
 /// The last word that is a number, without what surrounds it.
 fn number(line: &str) -> Option<f64> {
     let words = line.rsplit(|c: char| c.is_whitespace() || "=:,;()[]{}\"".contains(c));
-    words.filter(|word| word.contains(|c: char| c.is_ascii_digit()) || word.eq_ignore_ascii_case("nan")).find_map(
-        |word| word.trim_end_matches(['%', '.']).parse().ok(),
-    )
+    words
+        .filter(|word| word.contains(|c: char| c.is_ascii_digit()) || word.eq_ignore_ascii_case("nan"))
+        .find_map(|word| word.trim_end_matches(['%', '.']).parse().ok())
 }
 
 fn shortened(line: &str) -> String {
@@ -62,7 +64,9 @@ mod tests {
     fn a_path_leads_into_the_object() {
         let line = "text\n{\"eval_after\": {\"pass@1\": 0.5, \"n\": 10}, \"name\": \"x\", \"none\": null}\n";
         assert_eq!(read(line, Some("eval_after.pass@1")), Ok(0.5));
-        for (path, part) in [("eval", "no `eval`"), ("name", "\"x\""), ("none", "null"), ("eval_after", "expected a number")] {
+        for (path, part) in
+            [("eval", "no `eval`"), ("name", "\"x\""), ("none", "null"), ("eval_after", "expected a number")]
+        {
             assert!(read(line, Some(path)).unwrap_err().contains(part), "{path}");
         }
         assert!(read("0.5", Some("a")).unwrap_err().contains("no `a`"));
@@ -71,7 +75,9 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_said() {
-        for (output, part) in [("", "nothing"), (" \n", "nothing"), ("done", "`done`"), ("loss nan", "NaN"), ("1e999", "inf")] {
+        for (output, part) in
+            [("", "nothing"), (" \n", "nothing"), ("done", "`done`"), ("loss nan", "NaN"), ("1e999", "inf")]
+        {
             assert!(read(output, None).unwrap_err().contains(part), "{output}");
         }
         assert!(read(&"ä".repeat(500), None).unwrap_err().len() < 250);

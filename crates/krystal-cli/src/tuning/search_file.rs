@@ -118,9 +118,7 @@ impl TryFrom<RawRange> for Range {
 impl From<Range> for RawRange {
     fn from(range: Range) -> Self {
         match range {
-            Range::Real { min, max, is_log } => {
-                Self { min: Some(min), max: Some(max), log: is_log, ..Self::default() }
-            }
+            Range::Real { min, max, is_log } => Self { min: Some(min), max: Some(max), log: is_log, ..Self::default() },
             Range::Integer { min, max, is_log } => {
                 Self { min: Some(min as f64), max: Some(max as f64), log: is_log, integer: true, ..Self::default() }
             }
@@ -167,6 +165,32 @@ impl Range {
             _ => false,
         }
     }
+}
+
+impl Range {
+    /// The number that a swarm knows a value by: of a choice, its place.
+    pub(crate) fn number(&self, setting: &Setting) -> f64 {
+        match (self, setting) {
+            (Self::Choice(choices), setting) => choices.iter().position(|choice| choice == setting).unwrap_or(0) as f64,
+            (_, Setting::Real(number)) => *number,
+            (_, Setting::Integer(number)) => *number as f64,
+            (_, Setting::Flag(_) | Setting::Word(_)) => f64::NAN,
+        }
+    }
+
+    /// The value that a swarm's number stands for.
+    pub(super) fn setting(&self, number: f64) -> Setting {
+        match self {
+            Self::Real { min, max, .. } => Setting::Real(rounded(number).clamp(*min, *max)),
+            Self::Integer { .. } => Setting::Integer(number as i64),
+            Self::Choice(choices) => choices[(number as usize).min(choices.len() - 1)].clone(),
+        }
+    }
+}
+
+/// Six significant digits: what is tried can be read, and typed.
+fn rounded(number: f64) -> f64 {
+    format!("{number:.5e}").parse().unwrap_or(number)
 }
 
 impl Search {
@@ -282,6 +306,14 @@ loss = "dapo"
         }
         assert!(Search::parse("").unwrap_err().contains("space"));
         assert!(Search::parse("[space]").unwrap_err().contains("at least one dimension"));
+    }
+
+    #[test]
+    fn what_a_swarm_says_is_short_and_within() {
+        let range = Range::Real { min: 1e-5, max: 0.123_456_78, is_log: true };
+        assert_eq!(range.setting(0.001_000_000_000_000_2).to_string(), "0.001");
+        assert_eq!(range.setting(0.000_123_456_789).to_string(), "0.000123457");
+        assert_eq!(range.setting(0.123_456_78), Setting::Real(0.123_456_78));
     }
 
     #[test]

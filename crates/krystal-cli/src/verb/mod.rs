@@ -11,6 +11,7 @@ mod sft;
 mod sphere;
 mod supervise;
 mod train;
+mod tune;
 
 use clap::Subcommand;
 use krystal::grpo::lm::Ranks;
@@ -26,6 +27,8 @@ pub(crate) enum Verb {
     Train(Box<train::Options>),
     /// Train on demonstrations: prompts with their completions
     Sft(Box<sft::Options>),
+    /// Search for the settings of a command that give the best number
+    Tune(tune::Options),
     /// Run a training command, and launch it again from its last checkpoint when it dies
     Supervise(supervise::Options),
     /// How many problems a model solves; or judge recorded answers
@@ -64,6 +67,7 @@ impl Verb {
         match self {
             Self::Train(options) => train::run(options, global, terminal, ranks),
             Self::Sft(options) => sft::run(options, global, terminal, ranks),
+            Self::Tune(options) => tune::run(options, global, terminal),
             Self::Supervise(options) => supervise::run(options, terminal),
             Self::Eval(options) => eval::run(options, global, terminal),
             Self::Generate(options) => generate::run(options, global, terminal),

@@ -18,3 +18,4 @@ mod supervise;
 mod tiny_model;
 mod train;
 mod train_dynamic;
+mod tune;

@@ -1,0 +1,15 @@
+//! `krystal tune`: a swarm of particles in the space of a command's settings.
+
+mod command_line;
+mod halving;
+mod ledger;
+mod metric;
+mod search_file;
+mod trial_runner;
+mod tuner;
+
+pub(crate) use command_line::CommandLine;
+pub(crate) use ledger::{Entry, Ledger, Outcome, read_ledger};
+pub(crate) use search_file::{Goal, Range, Search};
+pub(crate) use trial_runner::TrialRunner;
+pub(crate) use tuner::{Best, Tuner};
