@@ -7,6 +7,7 @@ use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 
+use crate::advantage::ScaleRewards;
 use crate::config::GrpoConfig;
 use crate::error::Error;
 use crate::metrics::StepMetrics;
@@ -21,12 +22,13 @@ pub enum Temperature {
     Fixed(f32),
     /// From a phase controller, which begins at 1.
     ///
-    /// The controller's temperature follows the norm of the gradient (moving average, 0.9 a step) in units of the mean norm so far,
-    /// so that `T_c`, where it begins, is an ordinary gradient. There sampling is from the policy as it is; a shrinking gradient
-    /// cools towards `phase_temperature_min`, which is reached at the end of the solid phase, and a growing one heats towards
-    /// `phase_temperature_max`, where plasma begins. Rewards that vary slow the cooling. Where the mean reward has stopped rising
-    /// short of `phase_goal`, the controller reheats. The bonus for entropy, where there is one, is multiplied by the phase's
-    /// exploration rate: .05, .2, .5, .9.
+    /// The controller's temperature follows the gradient of the mean reward (moving average, 0.9 a step) in units of what it was on
+    /// average so far, so that `T_c`, where it begins, is an ordinary gradient. It is measured as the norm of the loss's gradient,
+    /// times the standard deviation of the rewards where advantages were divided by that. At `T_c` sampling is from the policy as it
+    /// is; a shrinking gradient cools towards `phase_temperature_min`, which is reached at the end of the solid phase, and a growing
+    /// one heats towards `phase_temperature_max`, where plasma begins. Rewards that vary slow the cooling. Where the mean reward has
+    /// stopped rising short of `phase_goal`, the controller reheats. The bonus for entropy, where there is one, is multiplied by the
+    /// phase's exploration rate: .05, .2, .5, .9.
     Phase,
 }
 
@@ -96,9 +98,13 @@ pub(crate) struct PhaseThermostat {
     controller: PhaseController,
     /// Sampling temperatures of the solid phase and of plasma.
     range: (f64, f64),
-    /// Mean norm of the gradients so far, and how many there were.
-    mean_norm: f64,
-    n_norms: u64,
+    /// Whether advantages are divided by the spread of the rewards.
+    is_scaled: bool,
+    /// Standard deviation of the rewards of the last generation.
+    spread: f64,
+    /// Mean gradient so far, and of how many.
+    mean_gradient: f64,
+    n_gradients: u64,
 }
 
 impl Thermostat {
@@ -157,19 +163,20 @@ impl PhaseThermostat {
             ..PhaseControllerConfig::default()
         })?;
         let range = (config.phase_temperature_min, config.phase_temperature_max);
-        Ok(Self { controller, range, mean_norm: 0.0, n_norms: 0 })
+        let is_scaled = config.scale_rewards != ScaleRewards::None;
+        Ok(Self { controller, range, is_scaled, spread: 0.0, mean_gradient: 0.0, n_gradients: 0 })
     }
 
     fn tick(&mut self, metrics: &StepMetrics) -> krystal_phase::Result<Tick> {
+        self.spread = metrics.get("reward_std").unwrap_or(self.spread);
         let norm = metrics.get("grad_norm").unwrap_or(0.0);
-        self.n_norms += 1;
-        self.mean_norm += (norm - self.mean_norm) / self.n_norms as f64;
-        let relative = if self.mean_norm > 0.0 { norm / self.mean_norm } else { 0.0 };
+        let gradient = if self.is_scaled { norm * self.spread } else { norm };
+        self.n_gradients += 1;
+        self.mean_gradient += (gradient - self.mean_gradient) / self.n_gradients as f64;
+        let relative = if self.mean_gradient > 0.0 { gradient / self.mean_gradient } else { 0.0 };
         let mut seen = Measurement::gradient(relative * self.controller.config().phases.critical_temperature);
+        seen = seen.with_variance(self.spread * self.spread);
         seen.objective = metrics.get("reward").map(|reward| -reward);
-        if let Some(std) = metrics.get("reward_std") {
-            seen = seen.with_variance(std * std);
-        }
         self.controller.tick(&seen)
     }
 
