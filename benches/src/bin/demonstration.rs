@@ -31,19 +31,23 @@ fn main() -> anyhow::Result<()> {
 
     let folder = tempfile::tempdir()?;
     let mut report = Report::default();
-    let mut table = Table::new(["seed", "before, %", "after, %", "gain, points", "problems", "seconds"]);
-    for seed in seeds {
-        let run = demonstrate(&krystal, *seed, &folder.path().join(seed.to_string()))?;
+    let mut table = Table::new(["seed", "temperature", "before, %", "after, %", "gain, points", "problems", "seconds"]);
+    let temperatures = ["1", "phase"];
+    for (seed, temperature) in seeds.iter().flat_map(|seed| temperatures.map(|temperature| (seed, temperature))) {
+        let place = folder.path().join(format!("{seed}-{temperature}"));
+        let run = demonstrate(&krystal, *seed, temperature, &place)?;
         let number = |pointer: &str| {
             run.pointer(pointer).and_then(Value::as_f64).with_context(|| format!("no {pointer} in {run}"))
         };
         let (before, after) = (100.0 * number("/eval_before/pass@1")?, 100.0 * number("/eval_after/pass@1")?);
         let (n, seconds) = (number("/eval_after/n")?, number("/seconds")?);
         let named = [("before", before), ("after", after), ("gain", after - before), ("n", n), ("seconds", seconds)];
+        let run = if temperature == "1" { format!("seed{seed}") } else { format!("seed{seed}_{temperature}") };
         for (name, value) in named {
-            report.keep(&format!("seed{seed}.{name}"), value)?;
+            report.keep(&format!("{run}.{name}"), value)?;
         }
         let cells = [
+            temperature.to_owned(),
             format!("{before:.1}"),
             format!("{after:.1}"),
             format!("{:.1}", after - before),
@@ -58,9 +62,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Runs the demonstration and returns its closing JSON object.
-fn demonstrate(krystal: &Path, seed: u64, run: &Path) -> anyhow::Result<Value> {
+fn demonstrate(krystal: &Path, seed: u64, temperature: &str, run: &Path) -> anyhow::Result<Value> {
     let output = Command::new(krystal)
-        .args(["train", "--json", "--quiet", "--seed", &seed.to_string(), "--run-dir"])
+        .args(["train", "--json", "--quiet", "--seed", &seed.to_string(), "--temperature", temperature, "--run-dir"])
         .arg(run)
         .stderr(Stdio::inherit())
         .output()

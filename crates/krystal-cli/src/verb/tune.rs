@@ -146,7 +146,9 @@ fn show(tuner: &Tuner<'_>, run: &Path, report: Option<&Path>, seconds: f64, n_tr
     let first_rung = || tuner.entries().iter().filter(|entry| entry.rung == 0);
     let failed = tuner.entries().iter().filter(|entry| entry.outcome.value().is_none()).count();
     let best = tuner.best();
-    let fact = |name: &str, text: &str| terminal.line(&format!("{name:16} {text}"));
+    let names = best.iter().flat_map(|best| best.entry.settings.keys());
+    let width = names.map(|name| name.chars().count() + 2).max().unwrap_or(0).max(16);
+    let fact = |name: &str, text: &str| terminal.line(&format!("{name:width$} {text}"));
     if let Some(Best { entry, words }) = &best {
         let budget = entry.budget.map_or_else(String::new, |budget| format!(", with {budget}"));
         let value = entry.outcome.value().map_or_else(String::new, |value| value.to_string());
