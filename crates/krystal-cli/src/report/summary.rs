@@ -75,7 +75,8 @@ pub(crate) fn tiles(log: &RunLog) -> String {
         matches!(kind, Some("arrived" | "exchanged" | "shared"))
     };
     let migrations = log.events_of("migration").filter(arrived).count();
-    if !log.events.is_empty() {
+    // Events of a hierarchy of layers, and not of the temperature.
+    if log.events_of("layers").next().is_some() || migrations > 0 {
         let regimes = log.events_of("regime").count();
         tile("Migrations", number(migrations as f64), format!("arrived, in {} regimes", regimes + 1));
     }

@@ -143,6 +143,27 @@ fn is_checkpoint(path: &Path) -> bool {
 }
 
 #[test]
+fn the_temperature_can_follow_the_run() {
+    let tiny = TinyModel::new();
+    train(&tiny, "run", &["--temperature", "phase", "--phase-patience", "2", "--json"]).json();
+    let lines = metrics(&tiny, "run");
+    let temperatures: Vec<f64> = lines.iter().filter_map(|line| line["temperature"].as_f64()).collect();
+    assert_eq!((temperatures.len(), temperatures[0]), (6, 1.0));
+    assert!(temperatures.iter().all(|t| (0.7..=1.3).contains(t)) && temperatures[5] != 1.0, "{temperatures:?}");
+    // Rewards of a random model do not rise by themselves.
+    let events = fs::read_to_string(tiny.folder.path().join("run/events.jsonl")).unwrap();
+    assert!(events.contains(r#""event":"reheat""#), "{events}");
+    let config = fs::read_to_string(tiny.folder.path().join("run/config.toml")).unwrap();
+    assert!(config.contains("temperature = \"phase\""), "{config}");
+    krystal(&["report", &tiny.path("run")]);
+    let page = fs::read_to_string(tiny.folder.path().join("run/report.html")).unwrap();
+    assert!(page.contains("Sampling temperature") && page.contains("reheated after a stall"));
+    train(&tiny, "wrong", &["--temperature", "hot"]).fails(2, &["--temperature", "`phase`"]);
+    train(&tiny, "wrong", &["--temperature", "phase", "--phase-temperature-min", "1.5"])
+        .fails(1, &["phase_temperature_min", "(0, 1]"]);
+}
+
+#[test]
 fn all_weights_can_be_trained() {
     let tiny = TinyModel::new();
     let answer = train(&tiny, "run", &["--train", "all", "--beta", "0.01", "--json"]).json();
