@@ -4,6 +4,7 @@
 pub mod continual;
 mod gemm;
 mod host;
+mod ising;
 mod kernel_case;
 mod options;
 mod report;
@@ -11,6 +12,7 @@ mod training_run;
 
 pub use gemm::{View, product};
 pub use host::{cpu_seconds, describe_host, peak_mib, thread_cpu_seconds};
+pub use ising::spin_updates_per_second;
 pub use kernel_case::{Case, Routine, kernel_cases};
 pub use options::Options;
 pub use report::{Report, Table, median};

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod anneal;
 pub mod boltzmann;
 pub mod controller;
+pub mod model;
 
 mod error;
 mod measurement;

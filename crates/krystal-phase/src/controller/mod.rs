@@ -1,12 +1,18 @@
 //! Rules by which a temperature follows measurements.
 
 pub mod ema;
+pub mod lam;
 pub mod target_entropy;
+pub mod thermodynamic_speed;
 
 use serde::{Deserialize, Serialize};
 
 pub use ema::{EmaConfig, StabilityUse};
+use lam::Lam;
+pub use lam::LamConfig;
 pub use target_entropy::TargetEntropyConfig;
+use thermodynamic_speed::ThermodynamicSpeed;
+pub use thermodynamic_speed::ThermodynamicSpeedConfig;
 
 use crate::error::{Error, Result};
 use crate::measurement::Measurement;
@@ -20,6 +26,10 @@ pub enum ControllerConfig {
     Ema(EmaConfig),
     /// The temperature at which a softmax has a chosen share of its largest entropy; needs `preferences` or `entropy`.
     TargetEntropy(TargetEntropyConfig),
+    /// Lam and Delosme's acceptance over a run of known length; needs `acceptance`.
+    Lam(LamConfig),
+    /// Cooling at constant thermodynamic speed; needs `objective`.
+    ThermodynamicSpeed(ThermodynamicSpeedConfig),
     /// Whatever the measurement says; needs `temperature`. For schedules and controllers of your own.
     Given,
 }
@@ -35,6 +45,8 @@ impl Default for ControllerConfig {
 pub(crate) enum Controller {
     Ema(EmaConfig),
     TargetEntropy(TargetEntropyConfig),
+    Lam(Lam),
+    ThermodynamicSpeed(ThermodynamicSpeed),
     Given,
 }
 
@@ -49,6 +61,14 @@ impl Controller {
                 config.validate()?;
                 Self::TargetEntropy(config)
             }
+            ControllerConfig::Lam(config) => {
+                config.validate()?;
+                Self::Lam(Lam::new(config))
+            }
+            ControllerConfig::ThermodynamicSpeed(config) => {
+                config.validate()?;
+                Self::ThermodynamicSpeed(ThermodynamicSpeed::new(config))
+            }
             ControllerConfig::Given => Self::Given,
         })
     }
@@ -58,6 +78,10 @@ impl Controller {
         match (self, fresh) {
             (Self::Ema(mine), Self::Ema(its)) => mine == its,
             (Self::TargetEntropy(mine), Self::TargetEntropy(its)) => mine == its,
+            (Self::Lam(mine), Self::Lam(its)) => mine.config == its.config && mine.is_sound(),
+            (Self::ThermodynamicSpeed(mine), Self::ThermodynamicSpeed(its)) => {
+                mine.config == its.config && mine.is_sound()
+            }
             (Self::Given, Self::Given) => true,
             _ => false,
         }
@@ -68,6 +92,8 @@ impl Controller {
         match self {
             Self::Ema(config) => config.next(temperature, seen),
             Self::TargetEntropy(config) => config.next(temperature, seen),
+            Self::Lam(rule) => rule.next(temperature, seen),
+            Self::ThermodynamicSpeed(rule) => rule.next(temperature, seen),
             Self::Given => need(seen.temperature, "given", "a temperature"),
         }
     }

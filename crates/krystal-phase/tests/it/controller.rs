@@ -1,7 +1,7 @@
 //! The phase controller as an agent uses it.
 
 use krystal_math::rng::{Purpose, SplitMix64};
-use krystal_phase::controller::{EmaConfig, StabilityUse, TargetEntropyConfig};
+use krystal_phase::controller::{EmaConfig, LamConfig, StabilityUse, TargetEntropyConfig, ThermodynamicSpeedConfig};
 use krystal_phase::{
     ControllerConfig, Error, Event, MeasuredEntropy, Measurement, Phase, PhaseController, PhaseControllerConfig,
     ReheatConfig,
@@ -123,6 +123,8 @@ fn saved_and_loaded_it_continues_bit_for_bit() {
     let controllers = [
         ControllerConfig::default(),
         ControllerConfig::TargetEntropy(TargetEntropyConfig::default()),
+        ControllerConfig::Lam(LamConfig { n_ticks: 80, ..LamConfig::default() }),
+        ControllerConfig::ThermodynamicSpeed(ThermodynamicSpeedConfig { memory: 8.0, ..Default::default() }),
         ControllerConfig::Given,
     ];
     for config in controllers {
