@@ -35,17 +35,28 @@ impl Fitness {
         self.violation <= 0.0
     }
 
-    /// From better to worse; a total order.
+    /// From better to worse; a total order, in which all that is not a number is equal to infinity.
     pub fn order(&self, other: &Self) -> Ordering {
-        let rank = |x: f64| if x.is_nan() { f64::INFINITY } else { x };
-        let by_value = || rank(self.value).total_cmp(&rank(other.value));
-        rank(self.violation).max(0.0).total_cmp(&rank(other.violation).max(0.0)).then_with(by_value)
+        if self.beats(other) {
+            Ordering::Less
+        } else if other.beats(self) {
+            Ordering::Greater
+        } else {
+            Ordering::Equal
+        }
     }
 
     /// Whether this is strictly better than `other`.
+    #[inline]
     pub fn beats(&self, other: &Self) -> bool {
-        self.order(other) == Ordering::Less
+        let (violation, others) = (rank(self.violation).max(0.0), rank(other.violation).max(0.0));
+        violation < others || (violation == others && rank(self.value) < rank(other.value))
     }
+}
+
+#[inline]
+fn rank(x: f64) -> f64 {
+    if x.is_nan() { f64::INFINITY } else { x }
 }
 
 impl From<f64> for Fitness {

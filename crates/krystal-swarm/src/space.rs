@@ -220,6 +220,36 @@ impl fmt::Display for Value {
     }
 }
 
+/// Bounds side by side, for a loop without branches.
+#[derive(Debug, Clone, PartialEq)]
+struct Linear {
+    low: Vec<f64>,
+    width: Vec<f64>,
+    high: Vec<f64>,
+}
+
+impl Linear {
+    fn new(dimensions: &[Dimension]) -> Option<Self> {
+        let bounds = |dimension: &Dimension| match dimension.domain {
+            Domain::Float { low, high, scale: Scale::Linear } => Some((low, high)),
+            _ => None,
+        };
+        let (low, high): (Vec<_>, Vec<_>) = dimensions.iter().map(bounds).collect::<Option<_>>()?;
+        let width = low.iter().zip(&high).map(|(low, high)| high - low).collect();
+        Some(Self { low, width, high })
+    }
+
+    #[inline]
+    fn decode(&self, u: &[f64], x: &mut [f64]) {
+        let n = x.len();
+        let (u, low, width, high) = (&u[..n], &self.low[..n], &self.width[..n], &self.high[..n]);
+        for i in 0..n {
+            let inside = low[i] + u[i] * width[i];
+            x[i] = if inside > high[i] { high[i] } else { inside };
+        }
+    }
+}
+
 /// Named dimensions, checked.
 ///
 /// Swarms move in a unit cube; a *point* has one number a dimension: the number itself, or the index of a choice. A number takes
@@ -230,8 +260,8 @@ impl fmt::Display for Value {
 pub struct SearchSpace {
     dimensions: Vec<Dimension>,
     n_coordinates: usize,
-    /// `(low, high - low, high)` of each dimension, where all are floats on linear scales.
-    linear: Option<Vec<[f64; 3]>>,
+    /// Where all are floats on linear scales.
+    linear: Option<Linear>,
 }
 
 impl SearchSpace {
@@ -250,13 +280,7 @@ impl SearchSpace {
         }
         dimensions.iter().try_for_each(Dimension::check)?;
         let n_coordinates = dimensions.iter().map(Dimension::n_coordinates).sum();
-        let linear = dimensions
-            .iter()
-            .map(|dimension| match dimension.domain {
-                Domain::Float { low, high, scale: Scale::Linear } => Some([low, high - low, high]),
-                _ => None,
-            })
-            .collect();
+        let linear = Linear::new(&dimensions);
         Ok(Self { dimensions, n_coordinates, linear })
     }
 
@@ -352,9 +376,7 @@ impl SearchSpace {
     #[inline]
     pub(crate) fn decode(&self, u: &[f64], x: &mut [f64]) {
         if let Some(linear) = &self.linear {
-            for ((x, u), [low, width, high]) in x.iter_mut().zip(u).zip(linear) {
-                *x = (low + u * width).min(*high);
-            }
+            linear.decode(u, x);
             return;
         }
         let mut rest = u;

@@ -187,6 +187,9 @@ pub(crate) struct Pso {
     /// Best points of best informants, row by row: scratch.
     #[serde(skip)]
     social: Vec<f64>,
+    /// The stream of motion from its beginning, once it has been needed.
+    #[serde(skip)]
+    motion: Option<SplitMix64>,
 }
 
 impl Pso {
@@ -210,6 +213,7 @@ impl Pso {
             has_improved: false,
             has_converged: false,
             social: Vec::new(),
+            motion: None,
         };
         pso.draw_topology();
         pso
@@ -236,6 +240,13 @@ impl Pso {
 
     fn stream(&self, stream: u64) -> SplitMix64 {
         SplitMix64::stream(self.seed, Purpose::Swarm, stream, self.run)
+    }
+
+    /// The generator for the next move of particle `i`: of any two moves of any two particles, no number is the same.
+    fn rng_of_move(&mut self, i: usize) -> SplitMix64 {
+        let start = self.motion.unwrap_or_else(|| self.stream(MOTION));
+        self.motion = Some(start);
+        start.after((self.moves[i] * self.config.n_particles as u64 + i as u64) * self.n_dims as u64)
     }
 
     fn draw_topology(&mut self) {
@@ -306,11 +317,10 @@ impl Pso {
     /// Moves particle `i` alone.
     pub(crate) fn advance(&mut self, i: usize, point: &mut [f64]) {
         let d = self.n_dims;
-        let n = self.config.n_particles as u64;
         let from = self.best_informant(i);
         Motion {
             coefficients: self.coefficients(),
-            rng: self.stream(MOTION).after((self.moves[i] * n + i as u64) * d as u64),
+            rng: self.rng_of_move(i),
             x: point,
             v: &mut self.velocities[i * d..][..d],
             own: &self.best_points[i * d..][..d],
@@ -336,7 +346,7 @@ impl Moves for Pso {
         for (i, row) in gathered.chunks_exact_mut(d).enumerate() {
             row.copy_from_slice(&self.best_points[self.best_informant(i) * d..][..d]);
         }
-        let rng = self.stream(MOTION).after(self.moves[0] * (n * d) as u64);
+        let rng = self.rng_of_move(0);
         let coefficients = self.coefficients();
         Motion { coefficients, rng, x: points, v: &mut self.velocities, own: &self.best_points, social: &gathered }
             .apply(self.config.bounds);
