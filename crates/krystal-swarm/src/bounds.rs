@@ -10,7 +10,8 @@ pub enum Bounds {
     /// It bounces: position mirrored at the wall, velocity reversed.
     #[default]
     Reflect,
-    /// It stops: position on the wall, velocity zero.
+    /// It stops on the wall, and half of its velocity comes back (SPSO 2011). With a velocity of zero, coordinates in which all best points
+    /// lie on the wall would stay there for good.
     Absorb,
     /// It comes in at the other side; distances are taken the short way round. For angles and phases.
     Periodic,

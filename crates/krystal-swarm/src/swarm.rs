@@ -73,6 +73,8 @@ pub struct Swarm {
     /// Where to look for the next waiting row.
     cursor: usize,
     next_id: u64,
+    /// Trials of a swarm that has started anew since: number and row of the unit cube.
+    orphans: Vec<(u64, Vec<f64>)>,
     /// Points of the unit cube to be tried before any other, the first last.
     suggested: Vec<Vec<f64>>,
     best: Option<Best>,
@@ -101,6 +103,7 @@ impl Swarm {
             n_told: 0,
             cursor: 0,
             next_id: 0,
+            orphans: Vec::new(),
             suggested: Vec::new(),
             best: None,
             evaluations: 0,
@@ -165,8 +168,13 @@ impl Swarm {
     /// # Errors
     /// [`Error::UnknownTrial`] for a trial that is not pending; nothing has changed then.
     pub fn tell(&mut self, id: u64, fitness: impl Into<Fitness>) -> Result<(), Error> {
-        let row = self.row_of(id)?;
-        self.tell_row(row, fitness.into());
+        if let Some(at) = self.orphans.iter().position(|orphan| orphan.0 == id) {
+            let (_, row) = self.orphans.swap_remove(at);
+            self.judge(&row, fitness.into());
+        } else {
+            let row = self.row_of(id)?;
+            self.tell_row(row, fitness.into());
+        }
         Ok(())
     }
 
@@ -178,14 +186,19 @@ impl Swarm {
         self.tell(id, Fitness::WORST)
     }
 
-    /// That nobody computes a trial any more: its point will be asked again, under another number, and counts once.
+    /// That nobody computes a trial any more: its point will be asked again, under another number, and counts once. (Unless the
+    /// swarm has started anew since the trial was asked; then nobody needs it.)
     ///
     /// # Errors
     /// As [`tell`](Self::tell).
     pub fn abandon(&mut self, id: u64) -> Result<(), Error> {
-        let row = self.row_of(id)?;
-        self.slots[row] = Slot::Abandoned;
-        self.cursor = row;
+        if let Some(at) = self.orphans.iter().position(|orphan| orphan.0 == id) {
+            self.orphans.swap_remove(at);
+        } else {
+            let row = self.row_of(id)?;
+            self.slots[row] = Slot::Abandoned;
+            self.cursor = row;
+        }
         Ok(())
     }
 
@@ -195,7 +208,8 @@ impl Swarm {
             Slot::Asked(id) => Some(Trial { id, x: self.point(row) }),
             _ => None,
         };
-        let mut trials: Vec<_> = self.slots.iter().enumerate().filter_map(asked).collect();
+        let orphans = self.orphans.iter().map(|(id, row)| Trial { id: *id, x: self.decoded(row) });
+        let mut trials: Vec<_> = self.slots.iter().enumerate().filter_map(asked).chain(orphans).collect();
         trials.sort_unstable_by_key(|trial| trial.id);
         trials
     }
@@ -336,6 +350,7 @@ impl Swarm {
             ("values", n, self.fitness.len()),
             ("values told", told, self.n_told),
             ("coordinates of suggestions", d * self.suggested.len(), self.suggested.iter().map(Vec::len).sum()),
+            ("coordinates of trials", d * self.orphans.len(), self.orphans.iter().map(|orphan| orphan.1.len()).sum()),
             ("numbers of the best point", n_dims, self.best.as_ref().map_or(n_dims, |best| best.x.len())),
             ("particles that can move", n, if self.moves.is_of(n, d) { n } else { 0 }),
             ("rows up to the next", n, n.max(self.cursor + 1)),
@@ -353,22 +368,30 @@ impl Swarm {
     }
 
     fn n_pending(&self) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot, Slot::Asked(_))).count()
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Asked(_))).count() + self.orphans.len()
     }
 
     fn row_of(&self, id: u64) -> Result<usize, Error> {
         self.slots.iter().position(|slot| *slot == Slot::Asked(id)).ok_or(Error::UnknownTrial { id })
     }
 
+    fn row(&self, row: usize) -> &[f64] {
+        let d = self.space.n_coordinates();
+        &self.points[row * d..][..d]
+    }
+
     fn point(&self, row: usize) -> Vec<f64> {
+        self.decoded(self.row(row))
+    }
+
+    fn decoded(&self, row: &[f64]) -> Vec<f64> {
         let mut x = vec![0.0; self.space.n_dims()];
-        self.decode(row, &mut x);
+        self.space.decode(row, &mut x);
         x
     }
 
     pub(crate) fn decode(&self, row: usize, x: &mut [f64]) {
-        let d = self.space.n_coordinates();
-        self.space.decode(&self.points[row * d..][..d], x);
+        self.space.decode(self.row(row), x);
     }
 
     /// Rows to be evaluated before the generation ends, in the order of [`next_row`](Self::next_row).
@@ -411,6 +434,7 @@ impl Swarm {
 
     /// Takes back what is pending, for somebody who evaluates everything himself.
     pub(crate) fn abandon_all(&mut self) {
+        self.orphans.clear();
         for row in (0..self.slots.len()).rev() {
             if matches!(self.slots[row], Slot::Asked(_)) {
                 self.slots[row] = Slot::Abandoned;
@@ -421,17 +445,13 @@ impl Swarm {
 
     #[inline]
     pub(crate) fn tell_row(&mut self, row: usize, fitness: Fitness) {
-        let fitness = if fitness.value.is_finite() && !fitness.violation.is_nan() { fitness } else { Fitness::WORST };
-        self.evaluations += 1;
-        self.failures += u64::from(fitness.value == f64::INFINITY);
-        if fitness.value.is_finite() && self.best.as_ref().is_none_or(|best| fitness.beats(&best.fitness)) {
-            self.improve(row, fitness);
-        }
-        self.check_evaluations();
+        let d = self.space.n_coordinates();
+        let points = std::mem::take(&mut self.points);
+        let fitness = self.judge(&points[row * d..][..d], fitness);
+        self.points = points;
         self.fitness[row] = fitness;
         self.n_told += 1;
         let complete = self.n_told == self.slots.len();
-        let d = self.space.n_coordinates();
         if let Some(pso) = self.moves.pso().filter(|pso| pso.is_asynchronous()) {
             let point = &mut self.points[row * d..][..d];
             pso.learn(row, point, fitness);
@@ -451,12 +471,25 @@ impl Swarm {
         }
     }
 
-    fn improve(&mut self, row: usize, fitness: Fitness) {
-        let mut best =
-            self.best.take().unwrap_or_else(|| Best { x: vec![0.0; self.space.n_dims()], fitness, evaluation: 0 });
-        self.decode(row, &mut best.x);
+    /// Counts an evaluation, keeps the point if it is the best, and says what it is worth to the swarm.
+    #[inline]
+    fn judge(&mut self, row: &[f64], fitness: Fitness) -> Fitness {
+        let is_worth_something = fitness.value.is_finite() && !fitness.violation.is_nan();
+        let fitness = if is_worth_something { fitness } else { Fitness::WORST };
+        self.evaluations += 1;
+        self.failures += u64::from(!is_worth_something);
+        if is_worth_something && self.best.as_ref().is_none_or(|best| fitness.beats(&best.fitness)) {
+            self.improve(row, fitness);
+        }
+        self.check_evaluations();
+        fitness
+    }
+
+    fn improve(&mut self, row: &[f64], fitness: Fitness) {
+        let n_dims = self.space.n_dims();
+        let best = self.best.get_or_insert_with(|| Best { x: vec![0.0; n_dims], fitness, evaluation: 0 });
+        self.space.decode(row, &mut best.x);
         (best.fitness, best.evaluation) = (fitness, self.evaluations);
-        self.best = Some(best);
         self.check_target();
     }
 
@@ -469,6 +502,11 @@ impl Swarm {
         if self.moves.has_converged() {
             self.restarts += 1;
             self.moves = Kind::new(&self.config, self.space.n_coordinates(), self.restarts);
+            for row in 0..self.slots.len() {
+                if let Slot::Asked(id) = self.slots[row] {
+                    self.orphans.push((id, self.row(row).to_vec()));
+                }
+            }
             self.points.clear();
             self.slots.clear();
         }

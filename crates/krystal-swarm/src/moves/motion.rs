@@ -112,7 +112,7 @@ fn bounded<const BOUNDS: u8>(x: f64, v: f64) -> (f64, f64) {
             let mirrored = if x > 1.0 { 2.0 - x } else { x.abs() };
             (mirrored, if outside { -v } else { v })
         }
-        ABSORB => (within(x, 0.0, 1.0), if outside { 0.0 } else { v }),
+        ABSORB => (within(x, 0.0, 1.0), if outside { -0.5 * v } else { v }),
         PERIODIC => {
             let turned = if x > 1.0 { x - 1.0 } else { x };
             // A tiny negative number plus one is one, which is inside.
@@ -151,7 +151,7 @@ mod tests {
                 let expected = match (bounds, (0.0..=1.0).contains(&free)) {
                     (_, true) => (free, wish),
                     (Bounds::Reflect, _) => (if free < 0.0 { -free } else { 2.0 - free }, -wish),
-                    (Bounds::Absorb, _) => (free.clamp(0.0, 1.0), 0.0),
+                    (Bounds::Absorb, _) => (free.clamp(0.0, 1.0), -0.5 * wish),
                     (Bounds::Periodic, _) => (free - free.floor(), wish),
                     (Bounds::Clamp, _) => (free.clamp(0.0, 1.0), wish),
                 };

@@ -1,4 +1,15 @@
 //! Swarms against known optima, exact identities and bad input.
 
+mod bad_input;
+mod bias;
+mod classic;
+mod constraints;
 mod optima;
+mod properties;
+mod spaces;
 mod trials;
+
+use krystal_swarm::Method;
+
+/// All of them.
+const METHODS: [Method; 2] = [Method::Classic, Method::Pso];
