@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use krystal_swarm::{Method, PsoConfig, SearchSpace, StopRules, Swarm, SwarmConfig, Topology};
+use krystal_swarm::{Draws, Method, PsoConfig, SearchSpace, StopRules, Swarm, SwarmConfig, Topology};
 
 /// Dimensions.
 pub const DIMS: usize = 30;
@@ -25,6 +25,7 @@ pub fn ours(generations: u64, seed: u64) -> anyhow::Result<f64> {
     let pso = PsoConfig {
         n_particles: PARTICLES,
         topology: Topology::Star,
+        draws: Draws::Coordinate,
         converged_within: None,
         stagnation: None,
         ..PsoConfig::default()

@@ -6,7 +6,7 @@ mod pso;
 
 pub(crate) use kind::Kind;
 pub(crate) use pso::Pso;
-pub use pso::{ClassicConfig, PsoConfig, Update};
+pub use pso::{ClassicConfig, Draws, PsoConfig, Update};
 
 use crate::Fitness;
 

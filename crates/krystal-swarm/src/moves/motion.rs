@@ -29,15 +29,20 @@ pub(crate) struct Motion<'a> {
 impl Motion<'_> {
     /// `v = w v + c1 r1 (own - x) + c2 r2 (social - x)`, at most the limit; `x = x + v`, kept in `[0, 1]` as `bounds` say.
     ///
-    /// Coordinate `k` takes both uniform numbers from the two halves of the generator's `k`-th word. Loops are compiled for wide
-    /// vectors too; lanes never mix and nothing is fused into one rounding, so all give the same bits.
-    pub(crate) fn apply(self, bounds: Bounds) {
+    /// Coordinate `k` takes both uniform numbers from the two halves of the generator's `k`-th word, or, with `together`, all coordinates
+    /// from those of the first. Loops are compiled for wide vectors too; lanes never mix and nothing is fused into one rounding, so all give
+    /// the same bits.
+    pub(crate) fn apply(self, bounds: Bounds, together: bool) {
+        if together { self.bounded::<true>(bounds) } else { self.bounded::<false>(bounds) }
+    }
+
+    fn bounded<const TOGETHER: bool>(self, bounds: Bounds) {
         let arch = Arch::new();
         match bounds {
-            Bounds::Reflect => arch.dispatch(Bounded::<REFLECT>(self)),
-            Bounds::Absorb => arch.dispatch(Bounded::<ABSORB>(self)),
-            Bounds::Periodic => arch.dispatch(Bounded::<PERIODIC>(self)),
-            Bounds::Clamp => arch.dispatch(Bounded::<CLAMP>(self)),
+            Bounds::Reflect => arch.dispatch(Bounded::<REFLECT, TOGETHER>(self)),
+            Bounds::Absorb => arch.dispatch(Bounded::<ABSORB, TOGETHER>(self)),
+            Bounds::Periodic => arch.dispatch(Bounded::<PERIODIC, TOGETHER>(self)),
+            Bounds::Clamp => arch.dispatch(Bounded::<CLAMP, TOGETHER>(self)),
         }
     }
 }
@@ -49,9 +54,9 @@ const CLAMP: u8 = 3;
 
 /// Motion with bounds known at compile time. A type with a `call` instead of a closure, which would not be inlined into the code for
 /// wide vectors.
-struct Bounded<'a, const BOUNDS: u8>(Motion<'a>);
+struct Bounded<'a, const BOUNDS: u8, const TOGETHER: bool>(Motion<'a>);
 
-impl<const BOUNDS: u8> NullaryFnOnce for Bounded<'_, BOUNDS> {
+impl<const BOUNDS: u8, const TOGETHER: bool> NullaryFnOnce for Bounded<'_, BOUNDS, TOGETHER> {
     type Output = ();
 
     #[inline(always)]
@@ -60,8 +65,9 @@ impl<const BOUNDS: u8> NullaryFnOnce for Bounded<'_, BOUNDS> {
         let Coefficients { inertia, cognitive, social: sociable, velocity_limit } = coefficients;
         let n = x.len();
         let (v, own, social) = (&mut v[..n], &own[..n], &social[..n]);
+        let shared = if TOGETHER { rng.next_word() } else { 0 };
         for k in 0..n {
-            let word = rng.next_word();
+            let word = if TOGETHER { shared } else { rng.next_word() };
             let (r1, r2) = (unit(word >> 32), unit(word & 0xffff_ffff));
             let at = x[k];
             let (to_own, to_social) = (towards::<BOUNDS>(own[k] - at), towards::<BOUNDS>(social[k] - at));
@@ -136,12 +142,13 @@ mod tests {
         let mut uniform = |n: usize| -> Vec<f64> { (0..n).map(|_| rng.uniform()).collect() };
         let (start, velocity, own, social) = (uniform(n), uniform(n), uniform(n), uniform(n));
         let coefficients = Coefficients { inertia: 0.7, cognitive: 1.5, social: 1.4, velocity_limit: 0.8 };
-        for bounds in [Bounds::Reflect, Bounds::Absorb, Bounds::Periodic, Bounds::Clamp] {
+        let walls = [Bounds::Reflect, Bounds::Absorb, Bounds::Periodic, Bounds::Clamp];
+        for (bounds, together) in walls.into_iter().flat_map(|bounds| [(bounds, false), (bounds, true)]) {
             let (mut x, mut v) = (start.clone(), velocity.clone());
             let rng = SplitMix64::stream(6, Purpose::SelfCheck, 0, 0);
-            Motion { coefficients, rng, x: &mut x, v: &mut v, own: &own, social: &social }.apply(bounds);
+            Motion { coefficients, rng, x: &mut x, v: &mut v, own: &own, social: &social }.apply(bounds, together);
             for k in 0..n {
-                let word = rng.after(k as u64).next_word();
+                let word = rng.after(if together { 0 } else { k as u64 }).next_word();
                 let r = [(word >> 32) as f64 / 4_294_967_296.0, (word as u32) as f64 / 4_294_967_296.0];
                 let short = |d: f64| if bounds == Bounds::Periodic { d - d.round() } else { d };
                 let (to_own, to_social) = (short(own[k] - start[k]), short(social[k] - start[k]));

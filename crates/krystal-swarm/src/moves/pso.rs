@@ -21,10 +21,26 @@ pub enum Update {
     Asynchronous,
 }
 
+/// What `r1` and `r2` are drawn for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Draws {
+    /// Each coordinate of each move, as Kennedy and Eberhart do. Best where coordinates can be improved one by one; where the axes of
+    /// narrow valleys lie across the coordinates, such swarms crawl.
+    Coordinate,
+    /// Each move: particles go along differences of good points, which lie in the valleys, whatever the axes are (the linear rule of Wilke,
+    /// Kok and Groenwold 2007, doi:10.1002/nme.1914). By itself a swarm then collapses to lines, so one move of a hundred, at random,
+    /// draws for each coordinate; that share is our choice.
+    Move,
+    /// Each move until the swarm starts anew, then each coordinate, and so on in turn.
+    #[default]
+    InTurn,
+}
+
 /// A particle swarm (Kennedy and Eberhart 1995, doi:10.1109/ICNN.1995.488968).
 ///
 /// `v = w v + c1 r1 (p - x) + c2 r2 (l - x)`, `x = x + v` in the unit cube, with `p` the best point of the particle, `l` that of its best
-/// informant and `r1`, `r2` uniform in `[0, 1)` for each coordinate.
+/// informant and `r1`, `r2` uniform in `[0, 1)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PsoConfig {
@@ -42,15 +58,17 @@ pub struct PsoConfig {
     pub bounds: Bounds,
     /// When particles move. Default synchronous.
     pub update: Update,
+    /// What random numbers are drawn for. Default in turn.
+    pub draws: Draws,
     /// Largest velocity of a coordinate, as a share of the box; none where absent, but never above 1 where walls reflect or wrap.
-    /// Default 0.5.
+    /// Default 0.25.
     pub velocity_limit: Option<f64>,
     /// Velocities start as this times the difference of two uniform points. Default 0.5.
     pub initial_velocity: f64,
     /// The swarm starts anew once all best points lie within this distance of their best, coordinate by coordinate, as a share of the
     /// box. Default 1e-9; never where absent.
     pub converged_within: Option<f64>,
-    /// The swarm starts anew after so many generations in a row without a better best point. Default 200; never where absent.
+    /// The swarm starts anew after so many generations in a row without a better best point. Default 50; never where absent.
     pub stagnation: Option<u64>,
     /// Half of the particles start anew, keeping their memories, when their average distance in the unit cube falls below this.
     /// Costs `O(n^2 d)` a generation. Default never.
@@ -67,10 +85,11 @@ impl Default for PsoConfig {
             topology: Topology::VonNeumann,
             bounds: Bounds::Reflect,
             update: Update::Synchronous,
-            velocity_limit: Some(0.5),
+            draws: Draws::InTurn,
+            velocity_limit: Some(0.25),
             initial_velocity: 0.5,
             converged_within: Some(1e-9),
-            stagnation: Some(200),
+            stagnation: Some(50),
             reinitialize_below: None,
         }
     }
@@ -148,6 +167,7 @@ impl From<&ClassicConfig> for PsoConfig {
             topology: Topology::Star,
             bounds: classic.bounds,
             update: Update::Asynchronous,
+            draws: Draws::Coordinate,
             velocity_limit: None,
             initial_velocity: 0.0,
             converged_within: None,
@@ -161,6 +181,9 @@ impl From<&ClassicConfig> for PsoConfig {
 const BIRTHS: u64 = 0;
 const MOTION: u64 = 1;
 const TOPOLOGY: u64 = 2;
+
+/// How often a swarm that draws for moves draws for coordinates.
+const SHARE_FOR_COORDINATES: f64 = 0.01;
 
 /// A particle swarm; positions belong to whoever owns it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -242,11 +265,22 @@ impl Pso {
         SplitMix64::stream(self.seed, Purpose::Swarm, stream, self.run)
     }
 
+    /// Whether this run draws for moves rather than for coordinates.
+    fn draws_for_moves(&self) -> bool {
+        match self.config.draws {
+            Draws::Coordinate => false,
+            Draws::Move => true,
+            Draws::InTurn => self.run.is_multiple_of(2),
+        }
+    }
+
     /// The generator for the next move of particle `i`: of any two moves of any two particles, no number is the same.
     fn rng_of_move(&mut self, i: usize) -> SplitMix64 {
         let start = self.motion.unwrap_or_else(|| self.stream(MOTION));
         self.motion = Some(start);
-        start.after((self.moves[i] * self.config.n_particles as u64 + i as u64) * self.n_dims as u64)
+        // One number more to choose what is drawn for.
+        let numbers = self.n_dims + usize::from(self.draws_for_moves());
+        start.after((self.moves[i] * self.config.n_particles as u64 + i as u64) * numbers as u64)
     }
 
     fn draw_topology(&mut self) {
@@ -318,16 +352,34 @@ impl Pso {
     pub(crate) fn advance(&mut self, i: usize, point: &mut [f64]) {
         let d = self.n_dims;
         let from = self.best_informant(i);
+        let mut rng = self.rng_of_move(i);
+        let together = self.draws_for_moves() && rng.uniform() >= SHARE_FOR_COORDINATES;
         Motion {
             coefficients: self.coefficients(),
-            rng: self.rng_of_move(i),
+            rng,
             x: point,
             v: &mut self.velocities[i * d..][..d],
             own: &self.best_points[i * d..][..d],
             social: &self.best_points[from * d..][..d],
         }
-        .apply(self.config.bounds);
+        .apply(self.config.bounds, together);
         self.moves[i] += 1;
+    }
+
+    /// Moves all particles, drawing for each coordinate: one loop over all, as if they were one. The same as to move them one by one.
+    fn advance_all(&mut self, points: &mut [f64]) {
+        let d = self.n_dims;
+        let mut social = std::mem::take(&mut self.social);
+        social.resize(points.len(), 0.0);
+        for (i, row) in social.chunks_exact_mut(d).enumerate() {
+            row.copy_from_slice(&self.best_points[self.best_informant(i) * d..][..d]);
+        }
+        let rng = self.rng_of_move(0);
+        let coefficients = self.coefficients();
+        Motion { coefficients, rng, x: points, v: &mut self.velocities, own: &self.best_points, social: &social }
+            .apply(self.config.bounds, false);
+        self.moves.iter_mut().for_each(|moves| *moves += 1);
+        self.social = social;
     }
 }
 
@@ -341,17 +393,11 @@ impl Moves for Pso {
             }
             return;
         }
-        let mut gathered = std::mem::take(&mut self.social);
-        gathered.resize(n * d, 0.0);
-        for (i, row) in gathered.chunks_exact_mut(d).enumerate() {
-            row.copy_from_slice(&self.best_points[self.best_informant(i) * d..][..d]);
+        if self.draws_for_moves() {
+            points.chunks_exact_mut(d).enumerate().for_each(|(i, point)| self.advance(i, point));
+        } else {
+            self.advance_all(points);
         }
-        let rng = self.rng_of_move(0);
-        let coefficients = self.coefficients();
-        Motion { coefficients, rng, x: points, v: &mut self.velocities, own: &self.best_points, social: &gathered }
-            .apply(self.config.bounds);
-        self.moves.iter_mut().for_each(|moves| *moves += 1);
-        self.social = gathered;
     }
 
     fn tell(&mut self, points: &[f64], fitness: &[Fitness]) {
@@ -363,5 +409,29 @@ impl Moves for Pso {
 
     fn has_converged(&self) -> bool {
         self.has_converged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_at_once_is_one_by_one() {
+        let config = PsoConfig { draws: Draws::Coordinate, n_particles: 9, ..PsoConfig::default() };
+        let mut together = Pso::new(&config, 5, 7, 0);
+        let (mut points, mut others) = (Vec::new(), Vec::new());
+        together.ask(&mut points);
+        for generation in 0..20 {
+            let worth = |point: &[f64]| Fitness::of(point.iter().map(|x| (x - 0.2).powi(2)).sum());
+            let fitness: Vec<_> = points.chunks_exact(5).map(worth).collect();
+            together.tell(&points, &fitness);
+            let mut single = together.clone();
+            others.clone_from(&points);
+            others.chunks_exact_mut(5).enumerate().for_each(|(i, point)| single.advance(i, point));
+            together.ask(&mut points);
+            assert_eq!(points, others, "generation {generation}");
+            assert_eq!(together.velocities, single.velocities);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What holds for every configuration that is accepted.
 
 use krystal_swarm::{
-    Bounds, ClassicConfig, Dimension, PsoConfig, SearchSpace, StopRules, Swarm, SwarmConfig, Topology, Update,
+    Bounds, ClassicConfig, Dimension, Draws, PsoConfig, SearchSpace, StopRules, Swarm, SwarmConfig, Topology, Update,
 };
 use proptest::prelude::*;
 
@@ -21,6 +21,10 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     prop::sample::select(vec![Bounds::Reflect, Bounds::Absorb, Bounds::Periodic, Bounds::Clamp])
 }
 
+fn draws() -> impl Strategy<Value = Draws> {
+    prop::sample::select(vec![Draws::Coordinate, Draws::Move, Draws::InTurn])
+}
+
 fn pso() -> impl Strategy<Value = PsoConfig> {
     let pulls = (0.0..0.99, 0.0..4.0, 0.0..4.0, 0.0..10.0);
     let optional = (
@@ -29,20 +33,23 @@ fn pso() -> impl Strategy<Value = PsoConfig> {
         prop::option::of(1_u64..20),
         prop::option::of(0.0..0.3_f64),
     );
-    (1_usize..20, pulls, topology(), bounds(), any::<bool>(), optional).prop_map(
-        |(n_particles, (inertia, cognitive, social, initial_velocity), topology, bounds, waits, optional)| PsoConfig {
-            n_particles,
-            inertia,
-            cognitive,
-            social,
-            topology,
-            bounds,
-            update: if waits { Update::Synchronous } else { Update::Asynchronous },
-            velocity_limit: optional.0,
-            initial_velocity,
-            converged_within: optional.1,
-            stagnation: optional.2,
-            reinitialize_below: optional.3,
+    (1_usize..20, pulls, topology(), bounds(), any::<bool>(), draws(), optional).prop_map(
+        |(n_particles, (inertia, cognitive, social, initial_velocity), topology, bounds, waits, draws, optional)| {
+            PsoConfig {
+                n_particles,
+                inertia,
+                cognitive,
+                social,
+                topology,
+                bounds,
+                update: if waits { Update::Synchronous } else { Update::Asynchronous },
+                draws,
+                velocity_limit: optional.0,
+                initial_velocity,
+                converged_within: optional.1,
+                stagnation: optional.2,
+                reinitialize_below: optional.3,
+            }
         },
     )
 }
