@@ -62,6 +62,24 @@ pub enum Error {
         /// As many as there are.
         found: usize,
     },
+    /// A datum that is NaN or infinite.
+    #[error("{what} must be finite, number {index} is not")]
+    NotFinite {
+        /// What is measured.
+        what: &'static str,
+        /// The place of the first such datum.
+        index: usize,
+    },
+    /// Too few data for what was asked.
+    #[error("at least {needed} {what} are needed, got {found}")]
+    TooFew {
+        /// What there is too little of.
+        what: &'static str,
+        /// As many as are needed.
+        needed: usize,
+        /// As many as there are.
+        found: usize,
+    },
     /// A saved state that no run can have left behind.
     #[error("the saved state was refused: {name} must be {expected}, got {found}")]
     Saved {

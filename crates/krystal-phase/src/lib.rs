@@ -4,7 +4,9 @@
 pub mod anneal;
 pub mod boltzmann;
 pub mod controller;
+pub mod critical;
 pub mod model;
+pub mod tempering;
 
 mod error;
 mod measurement;

@@ -75,7 +75,7 @@ pub fn initial_temperature<P: Problem>(
         high *= 2.0;
         measured(high.is_finite(), "change of the energy", "small enough for a temperature", mean_uphill)?;
     }
-    while high - low > 1e-9 * high {
+    for _ in 0..60 {
         let middle = 0.5 * (low + high);
         *(if rate(middle) < acceptance { &mut low } else { &mut high }) = middle;
     }

@@ -14,7 +14,7 @@ pub struct ReheatingConfig {
     pub hot: f64,
     /// The temperature at which a cooling ends at the latest, above 0 and at most `hot`; default 0.01.
     pub cold: f64,
-    /// Blocks that a cooling from `hot` to `cold` would take, at least 1; default 50. One that stalls, or begins below `hot`, takes
+    /// Blocks that a cooling from `hot` to `cold` would take, at least 1; default 25. One that stalls, or begins below `hot`, takes
     /// fewer.
     pub n_blocks: u64,
     /// Blocks in a row without a change that are a stall, at least 1; default 3.
@@ -29,7 +29,7 @@ pub struct ReheatingConfig {
 
 impl Default for ReheatingConfig {
     fn default() -> Self {
-        Self { hot: 1.0, cold: 0.01, n_blocks: 50, patience: 3, tolerance: 1e-3, heat: 1.5, hotter: 1.15 }
+        Self { hot: 1.0, cold: 0.01, n_blocks: 25, patience: 3, tolerance: 1e-3, heat: 1.5, hotter: 1.15 }
     }
 }
 

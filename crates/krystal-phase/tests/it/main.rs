@@ -2,3 +2,6 @@
 
 mod anneal;
 mod controller;
+mod critical;
+mod lattices;
+mod tempering;
