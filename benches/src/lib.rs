@@ -1,12 +1,15 @@
 //! What every benchmark shares: its options, its report, the workloads and the host. Each binary of this package is one
 //! benchmark; run it with `cargo xtask bench NAME`.
 
+#[cfg(feature = "bbob")]
+pub mod bbob;
 pub mod continual;
 mod gemm;
 mod host;
 mod ising;
 mod kernel_case;
 mod options;
+pub mod pso;
 mod report;
 mod training_run;
 

@@ -57,7 +57,8 @@ impl Table {
         println!();
     }
 
-    fn text(&self, markdown: bool) -> String {
+    /// The table, as Markdown or aligned.
+    pub fn text(&self, markdown: bool) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

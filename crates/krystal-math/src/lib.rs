@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod eigen;
 pub mod low_rank;
 pub mod positive_definite;
 pub mod rng;

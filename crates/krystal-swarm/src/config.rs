@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::require;
-use crate::{ClassicConfig, Error, PsoConfig};
+use crate::{AdaptiveConfig, ClassicConfig, Error, PsoConfig};
 
 /// How the swarm moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -13,8 +13,14 @@ pub enum Method {
     /// The seed's particle swarm: small, everybody listens to everybody.
     Classic,
     /// The best plain particle swarm: von Neumann neighbourhoods, reflecting walls, restarts.
-    #[default]
     Pso,
+    /// Success-history swarms with budgets that double: coefficients that succeeded come again.
+    SuccessHistory,
+    /// Covariance swarms with restarts: steps that succeeded come again.
+    Covariance,
+    /// The best of all: cooperative, covariance and success-history swarms.
+    #[default]
+    Adaptive,
 }
 
 /// What a swarm is made from; checked when it is built. Tables of methods that are not chosen are not used.
@@ -27,6 +33,8 @@ pub struct SwarmConfig {
     pub method: Method,
     /// When to stop.
     pub stop: StopRules,
+    /// For [`Method::Adaptive`], [`Method::Covariance`] and [`Method::SuccessHistory`].
+    pub adaptive: AdaptiveConfig,
     /// For [`Method::Classic`].
     pub classic: ClassicConfig,
     /// For [`Method::Pso`].
@@ -44,6 +52,7 @@ impl SwarmConfig {
         match self.method {
             Method::Classic => PsoConfig::from(&self.classic).validate(),
             Method::Pso => self.pso.validate(),
+            Method::SuccessHistory | Method::Covariance | Method::Adaptive => self.adaptive.validate(),
         }
     }
 }

@@ -49,6 +49,10 @@ impl Fitness {
     /// Whether this is strictly better than `other`.
     #[inline]
     pub fn beats(&self, other: &Self) -> bool {
+        // The rule below, where there are no constraints, in half the time.
+        if self.violation == 0.0 && other.violation == 0.0 {
+            return self.value < other.value || (other.value.is_nan() && self.value < f64::INFINITY);
+        }
         let (violation, others) = (rank(self.violation).max(0.0), rank(other.violation).max(0.0));
         violation < others || (violation == others && rank(self.value) < rank(other.value))
     }

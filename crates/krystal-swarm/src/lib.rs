@@ -17,7 +17,7 @@ pub use config::{Method, Stop, StopRules, SwarmConfig};
 pub use error::Error;
 pub use fitness::Fitness;
 pub use minimize::Outcome;
-pub use moves::{ClassicConfig, Draws, PsoConfig, Update};
+pub use moves::{AdaptiveConfig, ClassicConfig, Draws, PsoConfig, Update};
 pub use space::{Dimension, Domain, Scale, SearchSpace, Value};
 pub use swarm::{Best, Swarm, Trial};
 pub use topology::Topology;

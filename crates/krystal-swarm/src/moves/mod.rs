@@ -1,9 +1,15 @@
 //! How swarms move: each kind proposes generations of points in the unit cube and learns from what they are worth.
 
+mod adaptive;
+mod cooperative;
+mod covariance;
 mod kind;
 mod motion;
 mod pso;
+mod success_history;
 
+pub use adaptive::AdaptiveConfig;
+pub(crate) use adaptive::{Adaptive, Cast};
 pub(crate) use kind::Kind;
 pub(crate) use pso::Pso;
 pub use pso::{ClassicConfig, Draws, PsoConfig, Update};

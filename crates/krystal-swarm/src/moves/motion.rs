@@ -115,8 +115,9 @@ fn bounded<const BOUNDS: u8>(x: f64, v: f64) -> (f64, f64) {
     let outside = (x < 0.0) | (x > 1.0);
     match BOUNDS {
         REFLECT => {
-            let mirrored = if x > 1.0 { 2.0 - x } else { x.abs() };
-            (mirrored, if outside { -v } else { v })
+            let (near, far) = (x.abs(), 2.0 - x.abs());
+            let mirrored = if near < far { near } else { far };
+            (mirrored, if mirrored == x { v } else { -v })
         }
         ABSORB => (within(x, 0.0, 1.0), if outside { -0.5 * v } else { v }),
         PERIODIC => {

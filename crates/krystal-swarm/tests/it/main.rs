@@ -12,4 +12,5 @@ mod trials;
 use krystal_swarm::Method;
 
 /// All of them.
-const METHODS: [Method; 2] = [Method::Classic, Method::Pso];
+const METHODS: [Method; 5] =
+    [Method::Classic, Method::Pso, Method::SuccessHistory, Method::Covariance, Method::Adaptive];
