@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use anyhow::anyhow;
-use krystal::swarm::{Dimension, Fitness, SearchSpace, StopRules, Swarm, SwarmConfig, Trial};
+use krystal::swarm::{AdaptiveConfig, Dimension, Fitness, SearchSpace, StopRules, Swarm, SwarmConfig, Trial};
 
 use super::command_line::Filling;
 use super::halving::Budget;
@@ -49,7 +49,9 @@ impl<'a> Tuner<'a> {
         };
         let space = SearchSpace::new(search.space.iter().map(dimension).collect())?;
         let stop = StopRules::after(n_trials);
-        let mut swarm = Swarm::new(space, SwarmConfig { seed, stop, ..SwarmConfig::default() })?;
+        // What the first, cooperative swarm finds out about sums over coordinates would take most of a few dozen trials, one by one.
+        let adaptive = AdaptiveConfig { cooperate: false, ..AdaptiveConfig::default() };
+        let mut swarm = Swarm::new(space, SwarmConfig { seed, stop, adaptive, ..SwarmConfig::default() })?;
         for start in &search.start {
             let point: Vec<f64> = search.space.iter().map(|(name, range)| range.number(&start[name])).collect();
             swarm.suggest(&point)?;
