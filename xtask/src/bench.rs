@@ -7,10 +7,10 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use crate::command::{cargo, output, root};
-use crate::graph;
+use crate::{graph, system};
 
 /// The package whose binaries are the benchmarks.
-const PACKAGE: &str = "krystal-benches";
+pub const PACKAGE: &str = "krystal-benches";
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +32,18 @@ pub struct Arguments {
     /// A Python virtual environment with the peers to compare with.
     #[arg(long, value_name = "VENV")]
     peers: Option<PathBuf>,
+    /// Options of this benchmark alone, after `--`.
+    #[arg(last = true)]
+    own: Vec<String>,
+}
+
+/// The feature that a benchmark is built with.
+fn feature(name: &str) -> Option<&'static str> {
+    match name {
+        "bbob" => Some(system::BBOB),
+        "rl" => Some("peers"),
+        _ => None,
+    }
 }
 
 /// Between these lines of its page stands what a benchmark printed.
@@ -52,7 +64,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !package.binaries.contains(name) {
         bail!("no benchmark is called `{name}`; there are: {names}");
     }
-    let mut command = cargo(["run", "--quiet", "--release", "--package", PACKAGE, "--bin", name, "--"]);
+    let mut command = cargo(["run", "--quiet", "--release", "--package", PACKAGE, "--bin", name]);
+    if let Some(feature) = feature(name) {
+        if let Some(reason) = system::missing(feature) {
+            bail!("`{name}` cannot be built: {reason}");
+        }
+        command.args(["--features", feature]);
+    }
+    command.arg("--");
     if arguments.quick {
         command.arg("--quick");
     }
@@ -66,6 +85,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let peers = peers.canonicalize().with_context(|| format!("no virtual environment at {}", peers.display()))?;
         command.arg("--peers").arg(peers);
     }
+    command.args(&arguments.own);
     // Relative paths are those of whoever typed the command.
     command.current_dir(std::env::current_dir().unwrap_or_else(|_| root())).stderr(Stdio::inherit());
     if !arguments.json && !arguments.record {

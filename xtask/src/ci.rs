@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::bail;
 
+use crate::bench::PACKAGE;
 use crate::command::{self, cargo, has_cargo};
-use crate::{graph, mpi, test};
+use crate::{graph, system, test};
 
 /// Options of `cargo xtask ci`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -42,6 +43,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         cargo(["doc", "--no-deps"]).args(&selection).env("RUSTDOCFLAGS", format!("{flags} -D warnings").trim()),
     )?;
     timer.lap("documentation");
+    optimiser_benchmark(arguments)?;
+    timer.lap("benchmark of optimisers");
     let closing = test::run(&arguments.test)?;
     timer.lap("tests");
     println!("every check passed; the tests closed with:");
@@ -74,30 +77,36 @@ fn skip(strict: bool, what: &str) -> anyhow::Result<()> {
 
 /// A build of the whole workspace unifies features and hides what a crate forgot to ask for.
 fn each_crate_alone(arguments: &Arguments) -> anyhow::Result<()> {
-    let without_mpi = mpi::missing();
-    if let Some(reason) = without_mpi {
-        skip(arguments.strict, &format!("feature `{}` of each crate: {reason}", mpi::FEATURE))?;
-    }
     for package in graph::packages()?.values().filter(|package| arguments.test.chooses(package)) {
         command::run(&mut cargo(["check", "--package", &package.name]))?;
         command::run(&mut cargo(["check", "--package", &package.name, "--no-default-features"]))?;
-        for feature in package.features.iter().filter(|feature| *feature != mpi::FEATURE || without_mpi.is_none()) {
-            command::run(&mut cargo([
-                "check",
-                "--package",
-                &package.name,
-                "--no-default-features",
-                "--features",
-                feature,
-            ]))?;
-        }
-        // The lints of the whole workspace are those of its default features.
-        if without_mpi.is_none() && package.features.iter().any(|feature| feature == mpi::FEATURE) {
-            let lints = ["clippy", "--package", &package.name, "--features", mpi::FEATURE, "--all-targets"];
-            command::run(cargo(lints).args(["--", "-D", "warnings"]))?;
+        for feature in &package.features {
+            if let Some(reason) = system::missing(feature) {
+                skip(arguments.strict, &format!("feature `{feature}` of {}: {reason}", package.name))?;
+                continue;
+            }
+            let alone = ["--package", &package.name, "--no-default-features", "--features", feature];
+            command::run(cargo(["check"]).args(alone))?;
+            // The lints of the whole workspace are those of its default features.
+            if system::is_particular(feature) {
+                let lints = ["clippy", "--package", &package.name, "--features", feature, "--all-targets"];
+                command::run(cargo(lints).args(["--", "-D", "warnings"]))?;
+            }
         }
     }
     Ok(())
+}
+
+/// The swarms on COCO's functions, a few of them: where the benches are chosen, and libclang is here.
+fn optimiser_benchmark(arguments: &Arguments) -> anyhow::Result<()> {
+    if !arguments.test.packages.is_empty() && !arguments.test.packages.iter().any(|name| name == PACKAGE) {
+        return Ok(());
+    }
+    if let Some(reason) = system::missing(system::BBOB) {
+        return skip(arguments.strict, &format!("benchmark of optimisers: {reason}"));
+    }
+    let bench = ["run", "--quiet", "--package", PACKAGE, "--features", system::BBOB, "--bin", system::BBOB];
+    command::run(cargo(bench).args(["--", "--quick"]))
 }
 
 /// Says how long each check took.

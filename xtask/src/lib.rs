@@ -8,4 +8,5 @@ pub mod command;
 pub mod graph;
 pub mod mpi;
 pub mod release;
+pub mod system;
 pub mod test;

@@ -339,3 +339,92 @@ impl Moves for Adaptive {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tells values for so many evaluations, and the part of each generation with its size.
+    fn run(swarm: &mut Adaptive, evaluations: u64, objective: impl Fn(&[f64]) -> f64) -> Vec<(Part, u64)> {
+        let (mut points, mut told, mut parts) = (Vec::new(), 0, Vec::new());
+        while told < evaluations {
+            swarm.ask(&mut points);
+            let fitness: Vec<_> = points.chunks_exact(swarm.n).map(|x| Fitness::of(objective(x))).collect();
+            assert!(swarm.is_of(fitness.len(), swarm.n));
+            told += fitness.len() as u64;
+            parts.push((swarm.part, fitness.len() as u64));
+            swarm.tell(&points, &fitness);
+        }
+        assert!(!swarm.has_converged());
+        parts
+    }
+
+    /// Of many basins, turned.
+    fn rastrigin(x: &[f64]) -> f64 {
+        let term = |z: f64| z * z + 10.0 * (1.0 - (std::f64::consts::TAU * z).cos());
+        let (u, v, w) = (10.0 * x[0] - 4.0, 10.0 * x[1] - 6.0, 10.0 * x[2] - 5.5);
+        term(0.8 * u - 0.6 * v) + term(0.6 * u + 0.8 * v) + term(w)
+    }
+
+    fn spent(parts: &[(Part, u64)], wanted: &[Part]) -> u64 {
+        parts.iter().filter(|(part, _)| wanted.contains(part)).map(|(_, n)| n).sum()
+    }
+
+    #[test]
+    fn everybody_gets_a_share() {
+        let n = 3;
+        let mut swarm = Adaptive::new(&AdaptiveConfig::default(), Cast::All, n, 1);
+        let parts = run(&mut swarm, 60_000, rastrigin);
+        let first = parts.iter().position(|(part, _)| *part == Part::SuccessHistory).unwrap();
+        let alone = spent(&parts[..first], &[Part::Large, Part::Small]);
+        assert!(alone >= 1000 * n as u64, "{alone}");
+        let [large, small] = [Part::Large, Part::Small].map(|part| spent(&parts, &[part]));
+        let success_history = spent(&parts, &[Part::SuccessHistory, Part::Sequel]);
+        assert!(small * 4 > large && large * 4 > small, "{large} {small}");
+        assert!(success_history * 5 > large + small && success_history < large + small, "{success_history}");
+        assert!(spent(&parts, &[Part::Cooperative]) < 20 * n as u64);
+        assert!(swarm.best.fitness.value < 1e-9, "{:?}", swarm.best);
+    }
+
+    #[test]
+    fn a_cast_of_one_stays_so() {
+        let mut covariance = Adaptive::new(&AdaptiveConfig::default(), Cast::Covariance, 3, 1);
+        let parts = run(&mut covariance, 20_000, rastrigin);
+        assert_eq!(
+            spent(&parts, &[Part::Large, Part::Small]),
+            spent(&parts, &parts.iter().map(|p| p.0).collect::<Vec<_>>())
+        );
+        let mut success_history = Adaptive::new(&AdaptiveConfig::default(), Cast::SuccessHistory, 3, 1);
+        let parts = run(&mut success_history, 20_000, rastrigin);
+        assert!(parts.iter().all(|(part, _)| *part == Part::SuccessHistory) && success_history.restarts() > 0);
+    }
+
+    #[test]
+    fn what_the_user_puts_in_is_where_the_next_run_starts() {
+        let config = AdaptiveConfig { initial_step: 1e-4, ..AdaptiveConfig::default() };
+        let mut swarm = Adaptive::new(&config, Cast::All, 3, 1);
+        let coupled = |x: &[f64]| (x[0] - x[1]).powi(2) + (x[1] - x[2]).powi(2) + (x[0] - 0.2).powi(2);
+        let mut points = Vec::new();
+        while swarm.part == Part::Cooperative {
+            swarm.ask(&mut points);
+            if swarm.given.fitness == Fitness::WORST {
+                points[..3].fill(0.21);
+            }
+            let fitness: Vec<_> = points.chunks_exact(3).map(|x| Fitness::of(coupled(x))).collect();
+            swarm.tell(&points, &fitness);
+        }
+        swarm.ask(&mut points);
+        assert!(points.iter().all(|x| (x - 0.21).abs() < 1e-3), "{points:?}");
+        assert_eq!(swarm.given.fitness, Fitness::WORST);
+    }
+
+    #[test]
+    fn a_run_that_cannot_catch_up_is_given_up() {
+        let mut swarm = Adaptive::new(&AdaptiveConfig::default(), Cast::Covariance, 2, 1);
+        swarm.best.fitness = Fitness::of(0.0);
+        swarm.best_of_run.fitness = Fitness::of(3.1);
+        assert!(swarm.is_hopeless(1.0) && !swarm.is_hopeless(1.1) && !swarm.is_hopeless(f64::INFINITY));
+        swarm.best_of_run.fitness = Fitness { violation: 1.0, value: 3.1 };
+        assert!(!swarm.is_hopeless(1.0));
+    }
+}

@@ -305,3 +305,77 @@ fn whitened_length2(b: &[f64], d: &[f64], y: &[f64]) -> f64 {
     let n = y.len();
     (0..n).map(|j| (y.iter().enumerate().map(|(i, y)| b[i * n + j] * y).sum::<f64>() / d[j]).powi(2)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs from the middle until nothing more is to be gained; the best value and the evaluations.
+    fn run(n: usize, seed: u64, objective: impl Fn(&[f64]) -> f64) -> (f64, usize, Covariance) {
+        let mut swarm = Covariance::new(vec![0.5; n], 0.2, Covariance::default_size(n), seed, 0);
+        let (mut points, mut best, mut evaluations) = (Vec::new(), f64::INFINITY, 0);
+        while !swarm.is_over() {
+            swarm.ask(&mut points);
+            assert!(points.iter().all(|x| (0.0..=1.0).contains(x)));
+            let fitness: Vec<_> = points.chunks_exact(n).map(|x| Fitness::of(objective(x))).collect();
+            best = fitness.iter().fold(best, |best, fitness| best.min(fitness.value));
+            evaluations += fitness.len();
+            swarm.tell(&points, &fitness, &vec![true; fitness.len()]);
+            assert!(swarm.is_of(n));
+        }
+        (best, evaluations, swarm)
+    }
+
+    /// An ellipsoid of condition 10^6 whose axes are those of no coordinate: each neighbouring pair turned by 0.7.
+    fn ellipsoid(x: &[f64]) -> f64 {
+        let n = x.len();
+        let mut z: Vec<f64> = x.iter().map(|x| 10.0 * x - 3.7).collect();
+        for i in 1..n {
+            let (sin, cos) = 0.7_f64.sin_cos();
+            (z[i - 1], z[i]) = (cos * z[i - 1] - sin * z[i], sin * z[i - 1] + cos * z[i]);
+        }
+        z.iter().enumerate().map(|(i, z)| 10_f64.powf(6.0 * i as f64 / (n - 1) as f64) * z * z).sum()
+    }
+
+    #[test]
+    fn it_learns_the_shape_of_an_ellipsoid() {
+        for seed in 0..5 {
+            let (best, evaluations, mut swarm) = run(5, seed, ellipsoid);
+            assert!(best < 1e-10 && evaluations < 4500, "seed {seed}: {best} after {evaluations}");
+            swarm.decompose();
+            // Standard deviations are to be those of the axes of the level sets: a factor of 10^3 between them.
+            let condition = swarm.d[4] / swarm.d[0];
+            assert!((300.0..3000.0).contains(&condition), "seed {seed}: {condition}");
+        }
+    }
+
+    #[test]
+    fn optima_in_corners_and_on_faces_are_found() {
+        let (best, evaluations, _) = run(5, 1, |x| x.iter().sum());
+        assert!(best == 0.0 && evaluations < 5000, "{best} after {evaluations}");
+        let (best, ..) = run(5, 1, |x| x[0] + x[1..].iter().map(|x| (x - 0.3).powi(2)).sum::<f64>());
+        assert!(best < 1e-10, "{best}");
+    }
+
+    #[test]
+    fn plateaus_and_failures_end_it() {
+        assert!(run(4, 1, |_| 1.0).1 < 20);
+        assert!(run(4, 1, |_| f64::INFINITY).1 < 20);
+    }
+
+    #[test]
+    fn a_point_from_elsewhere_pulls_the_centre_but_not_too_far() {
+        let n = 4;
+        let mut swarm = Covariance::new(vec![0.5; n], 0.01, 8, 1, 0);
+        let mut points = Vec::new();
+        swarm.ask(&mut points);
+        points[..n].fill(0.9);
+        let fitness: Vec<_> = (0..8).map(|k| Fitness::of(k as f64)).collect();
+        let own: Vec<_> = (0..8).map(|k| k > 0).collect();
+        swarm.tell(&points, &fitness, &own);
+        let longest = (n as f64).sqrt() + 2.0 * n as f64 / (n as f64 + 2.0);
+        let moved: f64 = swarm.mean.iter().map(|m| (m - 0.5).powi(2)).sum::<f64>().sqrt();
+        assert!(swarm.mean.iter().all(|m| *m > 0.5), "{:?}", swarm.mean);
+        assert!(moved < 0.01 * longest, "{moved}");
+    }
+}
