@@ -9,6 +9,7 @@ mod forward_view;
 mod markov;
 mod mountain_car;
 mod refusals;
+mod replay;
 mod resume;
 mod same_learner;
 mod step_sizes;

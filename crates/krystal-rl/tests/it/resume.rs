@@ -149,3 +149,28 @@ fn control() {
         }
     }
 }
+
+#[test]
+fn replay() {
+    use krystal_rl::{Batch, PrioritizedConfig, PrioritizedReplay, Transition};
+
+    check(
+        "prioritised replay",
+        || PrioritizedReplay::<f32>::new(DIM, 40, PrioritizedConfig::default()).unwrap(),
+        |replay, rng, t| {
+            let (x, next) = (dense::<f32>(rng), dense::<f32>(rng));
+            replay.push(&Transition { x: &x, action: t % 3, reward: draw(rng), next: follows(t, &next[..]) }).unwrap();
+            let mut batch = Batch::default();
+            replay.sample(5, rng, &mut batch).unwrap();
+            let errors: Vec<f32> = (0..5).map(|_| draw(rng)).collect();
+            replay.update(&batch.indices, &errors).unwrap();
+        },
+    );
+    check(
+        "PID",
+        || krystal_rl::Pid::new(krystal_rl::PidConfig { derivative_filter: 0.3, ..Default::default() }).unwrap(),
+        |pid, rng, _| {
+            pid.update(1.0, rng.normal(), 0.1).unwrap();
+        },
+    );
+}
