@@ -277,9 +277,35 @@ impl<R: Real> ActionValues<R> {
         Ok(())
     }
 
+    /// Moves `q(s, a)` towards `reward + gamma target` with the error multiplied by `weight`, and returns the error without it; with
+    /// `cut_trace` the trace of what came before is dropped.
+    ///
+    /// # Errors
+    /// As [`sarsa`](Self::sarsa).
+    #[inline]
+    pub(crate) fn towards(
+        &mut self,
+        x: &[R],
+        action: usize,
+        reward: R,
+        target: Next<R>,
+        weight: R,
+        cut_trace: bool,
+    ) -> Result<R> {
+        let delta = self.error(x, action, reward, &target, |_, target| Ok(*target))?;
+        if cut_trace && let Some(trace) = &mut self.trace {
+            trace.reset();
+        }
+        self.step_along(x, action, weight * delta, target.ends());
+        Ok(delta)
+    }
+
     /// # Errors
     /// [`Error::Inconsistent`] for parts that do not fit each other, as a file can hold them.
     pub(crate) fn validate(&self) -> Result<()> {
+        if self.dim.checked_mul(self.n_actions) != Some(self.weights.len()) {
+            return Err(Error::Inconsistent { what: "weights of the learner" });
+        }
         let new = Self::new(self.dim, self.n_actions, self.config)?;
         let (len, traced) = (new.weights.len(), new.trace.is_some());
         let trace_fits = self.trace.as_ref().is_none_or(|trace| trace.fits_dim(len));

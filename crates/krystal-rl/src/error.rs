@@ -98,6 +98,20 @@ pub enum Error {
         /// What does not fit.
         what: &'static str,
     },
+    /// The phase controller refused.
+    #[error("the phase controller refused")]
+    Phase {
+        /// The reason.
+        #[source]
+        source: krystal_phase::Error,
+    },
+    /// The swarm refused.
+    #[error("the swarm refused")]
+    Swarm {
+        /// The reason.
+        #[source]
+        source: krystal_swarm::Error,
+    },
     /// There is nothing to recover.
     #[error("the agent has no checkpoint to recover")]
     NoCheckpoint,

@@ -232,7 +232,7 @@ impl<R: Real> Step<R> {
     #[inline(always)]
     pub(crate) fn advance(&mut self) {
         if let Self::RobbinsMonro { t, .. } = self {
-            *t += 1;
+            *t = t.saturating_add(1);
         }
     }
 
@@ -258,7 +258,7 @@ impl<R: Real> Step<R> {
     {
         match self {
             Self::Nag { eta, t, n, scale, squares } => {
-                *t += 1;
+                *t = t.saturating_add(1);
                 x.for_each(|i, x| {
                     if scale[i] > R::ZERO {
                         let share = (x / scale[i]).to_f64();

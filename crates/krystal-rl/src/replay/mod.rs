@@ -9,5 +9,3 @@ pub use prioritized::{PrioritizedConfig, PrioritizedReplay};
 pub use sum_tree::SumTree;
 pub use transitions::{Batch, Transition};
 pub use uniform::UniformReplay;
-
-pub(crate) use transitions::Transitions;

@@ -2,6 +2,8 @@
 
 mod problems;
 
+mod agent;
+mod agent_files;
 mod baird;
 mod cart_pole;
 mod cliff;
