@@ -199,6 +199,9 @@ impl Tuner {
         }
         let bytes = self.swarm.to_bytes().and_then(|bytes| Swarm::from_bytes(&bytes));
         let swarm = bytes.map_err(|source| Error::Swarm { source })?;
+        let counts = [swarm.evaluations(), swarm.generations(), swarm.restarts()];
+        let counted = counts.iter().all(|n| *n < 1 << 50)
+            && swarm.best().is_none_or(|best| best.evaluation <= swarm.evaluations() && best.x.len() == 2);
         let pending = swarm.pending();
         let trial = self.trial.is_none_or(|id| pending.iter().any(|trial| trial.id == id));
         let inside = |x: f64, range: f64| (0.99 / range..=1.01 * range).contains(&x);
@@ -209,7 +212,7 @@ impl Tuner {
             && self.greatest_reward.is_finite()
             && self.usual.is_none_or(f64::is_finite);
         let weights = self.weights.len() == n_weights && self.weights.iter().all(|w| w.is_finite());
-        if swarm.space().n_dims() == 2 && trial && factors && numbers && weights {
+        if swarm.space().n_dims() == 2 && counted && trial && factors && numbers && weights {
             Ok(())
         } else {
             Err(Error::Inconsistent { what: "the swarm and its window" })
