@@ -9,8 +9,10 @@ mod host;
 mod ising;
 mod kernel_case;
 mod options;
+pub mod per;
 pub mod pso;
 mod report;
+pub mod td;
 mod training_run;
 
 pub use gemm::{View, product};

@@ -106,6 +106,7 @@ impl SumTree {
         indices.iter().try_for_each(|index| self.check(*index))?;
         weights.iter().try_for_each(|weight| check_weight(*weight))?;
         self.changed.clear();
+        self.changed.reserve(indices.len());
         for (index, weight) in indices.iter().zip(weights) {
             self.levels[0][index / ARITY].0[index % ARITY] = *weight;
             if self.changed.last() != Some(&(index / ARITY)) {

@@ -1,0 +1,148 @@
+//! TD(0) and the agent: steps a second.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use krystal_math::rng::{Purpose, SplitMix64};
+use krystal_rl::{Agent, AgentConfig, Next, Td, TdBatch, TdConfig};
+
+/// Features.
+const DIM: usize = 8;
+
+/// Learners side by side.
+const LEARNERS: usize = 64;
+
+fn config() -> TdConfig {
+    TdConfig { gamma: 0.95, step_size: 0.01.into() }
+}
+
+fn numbers(n: usize) -> Vec<f32> {
+    let mut rng = SplitMix64::stream(1, Purpose::Simulation, 0, 0);
+    (0..n).map(|_| rng.normal() as f32).collect()
+}
+
+/// Updates a second of one learner of 8 features, each waiting for the one before.
+///
+/// # Errors
+/// None.
+pub fn sequential(n: u64) -> anyhow::Result<f64> {
+    let mut td = Td::<f32>::new(DIM, config())?;
+    let rewards = numbers(1024);
+    let states: Vec<[f32; DIM]> = numbers(1025 * DIM).as_chunks::<DIM>().0.to_vec();
+    let start = Instant::now();
+    for _ in 0..n / 1024 {
+        for (states, reward) in states.windows(2).zip(&rewards) {
+            td.update(&states[0], *reward, Next::Continues(&states[1]))?;
+        }
+    }
+    let rate = (n / 1024 * 1024) as f64 / start.elapsed().as_secs_f64();
+    black_box(td.weights());
+    Ok(rate)
+}
+
+/// Updates a second of 64 learners of 8 features that step together.
+///
+/// # Errors
+/// None.
+pub fn batched(n: u64) -> anyhow::Result<f64> {
+    let mut batch = TdBatch::<f32>::new(LEARNERS, DIM, config())?;
+    let n_features = batch.n_features();
+    let states: Vec<Vec<f32>> = numbers(17 * n_features).chunks(n_features).map(<[f32]>::to_vec).collect();
+    let (rewards, discounts) = (numbers(LEARNERS), vec![0.95; LEARNERS]);
+    let rounds = n / (16 * LEARNERS as u64);
+    let start = Instant::now();
+    for _ in 0..rounds {
+        for states in states.windows(2) {
+            batch.update(&states[0], &rewards, &states[1], &discounts)?;
+        }
+    }
+    let rate = (rounds * 16 * LEARNERS as u64) as f64 / start.elapsed().as_secs_f64();
+    black_box(batch.weights());
+    Ok(rate)
+}
+
+/// Cycles a second of one agent as it is by default: observe 8 numbers, decide among 4 actions and learn, reward.
+///
+/// # Errors
+/// None.
+pub fn cycles(n: u64) -> anyhow::Result<f64> {
+    let mut agent = Agent::new(AgentConfig::default())?;
+    let states: Vec<[f32; DIM]> = numbers(1024 * DIM).as_chunks::<DIM>().0.to_vec();
+    let start = Instant::now();
+    for cycle in 0..n as usize {
+        agent.observe(&states[cycle % 1024])?;
+        let action = agent.decide()?.action;
+        agent.reward(if action == cycle % 4 { 1.0 } else { 0.0 })?;
+    }
+    Ok(n as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Nanoseconds of the parts of a cycle.
+#[derive(Debug, Clone, Copy)]
+pub struct Profile {
+    /// `observe`
+    pub observe: f64,
+    /// `decide` without what it learns.
+    pub decide: f64,
+    /// What `decide` learns from the step before.
+    pub learn: f64,
+    /// `reward`
+    pub reward: f64,
+    /// Loops, clocks, and the world.
+    pub overhead: f64,
+}
+
+/// Sixty-four agents go through `n` cycles together, and each part is timed for all of them at once, so that the clock is read once for 64
+/// calls. Every other cycle ends its episode, so that half of the decisions have no step to learn from: the difference to the other half
+/// is what learning costs.
+///
+/// # Errors
+/// None.
+pub fn profile(n: u64) -> anyhow::Result<Profile> {
+    let states: Vec<[f32; DIM]> = numbers(1024 * DIM).as_chunks::<DIM>().0.to_vec();
+    let mut agents = (0..LEARNERS as u64)
+        .map(|seed| Agent::new(AgentConfig { seed, ..AgentConfig::default() }))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut actions = [0; LEARNERS];
+    let (mut observe, mut decide, mut first, mut reward) = (0.0, 0.0, 0.0, 0.0);
+    let seconds = |since: Instant| since.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let mut outside = 0.0;
+    for cycle in 0..n as usize {
+        let since = Instant::now();
+        for (i, agent) in agents.iter_mut().enumerate() {
+            agent.observe(&states[(cycle + 7 * i) % 1024])?;
+        }
+        observe += seconds(since);
+        let learns = cycle % 2 == 1;
+        let since = Instant::now();
+        for (action, agent) in actions.iter_mut().zip(&mut agents) {
+            *action = agent.decide()?.action;
+        }
+        *(if learns { &mut decide } else { &mut first }) += seconds(since);
+        let since = Instant::now();
+        for (action, agent) in actions.iter().zip(&mut agents) {
+            agent.reward(if *action == cycle % 4 { 1.0 } else { 0.0 })?;
+        }
+        reward += seconds(since);
+        if learns {
+            let since = Instant::now();
+            for agent in &mut agents {
+                agent.terminated()?;
+            }
+            outside += seconds(since);
+        }
+    }
+    let calls = (n * LEARNERS as u64) as f64;
+    let total = seconds(start) - outside;
+    let (decide, first) = (2.0 * decide, 2.0 * first);
+    let overhead = total - observe - reward - (decide + first) / 2.0;
+    let ns = |seconds: f64| 1e9 * seconds / calls;
+    Ok(Profile {
+        observe: ns(observe),
+        decide: ns(first),
+        learn: ns((decide - first).max(0.0)),
+        reward: ns(reward),
+        overhead: ns(overhead.max(0.0)),
+    })
+}
