@@ -3,6 +3,7 @@
 
 mod agent;
 mod control;
+mod elementary;
 mod error;
 mod features;
 mod pid;

@@ -3,6 +3,7 @@
 use krystal_math::rng::SplitMix64;
 use serde::{Deserialize, Serialize};
 
+use crate::elementary::exp;
 use crate::error::{Error, Result, require};
 use crate::real::Real;
 
@@ -89,7 +90,7 @@ pub fn epsilon_greedy_probabilities<R: Real>(
 /// Writes `exp(q / temperature) / Z`.
 ///
 /// The greatest value is subtracted first, so that no temperature overflows; at temperature 0, or one so small that nothing else has
-/// weight, the best actions share all of it. Exponentials come from the platform's libm, whose last bit may differ between machines.
+/// weight, the best actions share all of it. The bits are the same on every machine.
 ///
 /// # Errors
 /// As [`greedy`], [`Error::Setting`] for a temperature that is negative or not finite, and [`Error::Length`] for another number of
@@ -104,13 +105,12 @@ pub fn softmax<R: Real>(values: &[R], temperature: f64, probabilities: &mut [f64
     check(values)?;
     crate::error::require_len("probabilities", values.len(), probabilities.len())?;
     let best = values[best(values)].to_f64();
-    let mut sum = 0.0;
+    // 0 / 0 would be NaN: the best have weight 1 at every temperature.
+    let temperature = temperature.max(f64::MIN_POSITIVE);
     for (p, q) in probabilities.iter_mut().zip(values) {
-        let gap = q.to_f64() - best;
-        // 0 / 0 would be NaN: the best have weight 1 at every temperature.
-        *p = if gap == 0.0 { 1.0 } else { (gap / temperature).exp() };
-        sum += *p;
+        *p = exp((q.to_f64() - best) / temperature);
     }
+    let sum: f64 = probabilities.iter().sum();
     probabilities.iter_mut().for_each(|p| *p /= sum);
     Ok(())
 }

@@ -75,7 +75,7 @@ pub struct Tick {
 /// An agent learns from a step when it decides what to do next, for only then it knows what followed; [`terminated`](Self::terminated) and
 /// [`truncated`](Self::truncated) end an episode. [`tick`](Self::tick) does what need not be done each cycle: the swarm's windows and
 /// checkpoints. Every draw is addressed by seed and count, so that a loaded agent goes on bit for bit; a cycle allocates nothing once all
-/// names are known. Exponentials come from the platform's libm, whose last bit may differ between machines.
+/// names are known. With the default settings no function of the platform's libm is called, so that bits do not depend on the machine either.
 ///
 /// ```
 /// use krystal_rl::{Agent, AgentConfig};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{TdConfig, require_dim, require_share};
 use crate::error::{Error, Result, require, require_len};
-use crate::features::{LANES, tree_sum};
+use crate::features::LANES;
 use crate::real::Real;
 use crate::step_size::StepSize;
 
@@ -41,6 +41,7 @@ pub struct TdBatch<R: Real> {
     alpha: R,
     weights: Vec<R>,
     deltas: Vec<R>,
+    steps: Vec<R>,
 }
 
 impl<R: Real> TdBatch<R> {
@@ -64,6 +65,7 @@ impl<R: Real> TdBatch<R> {
             alpha: R::from_f64(alpha),
             weights: vec![R::ZERO; n_places * dim],
             deltas: vec![R::ZERO; n_places],
+            steps: vec![R::ZERO; n_places],
         })
     }
 
@@ -97,9 +99,9 @@ impl<R: Real> TdBatch<R> {
         require_len("features of the next states", self.weights.len(), next.len())?;
         require_len("rewards", self.deltas.len(), rewards.len())?;
         require_len("discounts", self.deltas.len(), discounts.len())?;
-        let Self { dim, alpha, weights, deltas, .. } = self;
+        let Self { dim, alpha, weights, deltas, steps, .. } = self;
         let (dim, alpha) = (*dim, *alpha);
-        if Arch::new().dispatch(Step { dim, alpha, weights, deltas, x, rewards, next, discounts }) {
+        if Arch::new().dispatch(Step { dim, alpha, weights, deltas, steps, x, rewards, next, discounts }) {
             return Ok(());
         }
         let wrong = self.deltas.iter().position(|delta| !delta.is_finite()).unwrap_or(0);
@@ -123,6 +125,7 @@ struct Step<'a, R> {
     alpha: R,
     weights: &'a mut [R],
     deltas: &'a mut [R],
+    steps: &'a mut [R],
     x: &'a [R],
     rewards: &'a [R],
     next: &'a [R],
@@ -135,28 +138,30 @@ impl<R: Real> NullaryFnOnce for Step<'_, R> {
 
     #[inline(always)]
     fn call(self) -> bool {
-        let Self { dim, alpha, weights, deltas, x, rewards, next, discounts } = self;
+        let Self { dim, alpha, weights, deltas, steps, x, rewards, next, discounts } = self;
+        let steps = steps.as_chunks_mut::<WIDTH>().0;
         let (deltas, rewards, discounts) =
             (deltas.as_chunks_mut::<WIDTH>().0, rewards.as_chunks::<WIDTH>().0, discounts.as_chunks::<WIDTH>().0);
         let (weights, x, next) =
             (weights.as_chunks_mut::<WIDTH>().0, x.as_chunks::<WIDTH>().0, next.as_chunks::<WIDTH>().0);
-        // A product with 0 is 0 for every finite number and NaN for all others.
-        let mut zeros = [R::ZERO; WIDTH];
-        for (group, delta) in deltas.iter_mut().enumerate() {
+        for (group, (delta, discount)) in deltas.iter_mut().zip(discounts).enumerate() {
             let here = group * dim..(group + 1) * dim;
-            let (w, x, next) = (&weights[here.clone()], &x[here.clone()], &next[here]);
-            let expected = expectation(w, x, next, &discounts[group]);
-            for lane in 0..WIDTH {
-                delta[lane] = rewards[group][lane] + expected[lane];
-                zeros[lane] += delta[lane] * R::ZERO;
-            }
+            *delta = expectation(&weights[here.clone()], &x[here.clone()], &next[here], discount);
         }
-        if zeros.iter().any(|zero| !zero.is_finite()) {
+        // Flat loops of their own: those over the lanes of one group would be unrolled and not vectorised.
+        let flat = deltas.as_flattened_mut();
+        for (delta, reward) in flat.iter_mut().zip(rewards.as_flattened()) {
+            *delta += *reward;
+        }
+        // A product with 0 is 0 for every finite number and NaN for all others.
+        if flat.iter().fold(false, |wrong, delta| wrong | (*delta * R::ZERO != R::ZERO)) {
             return false;
         }
-        for (group, delta) in deltas.iter().enumerate() {
+        for (step, delta) in steps.as_flattened_mut().iter_mut().zip(flat.iter()) {
+            *step = alpha * *delta;
+        }
+        for (group, step) in steps.iter().enumerate() {
             let here = group * dim..(group + 1) * dim;
-            let step = delta.map(|delta| alpha * delta);
             for (w, x) in weights[here.clone()].iter_mut().zip(&x[here]) {
                 for lane in 0..WIDTH {
                     w[lane] += step[lane] * x[lane];
@@ -167,23 +172,33 @@ impl<R: Real> NullaryFnOnce for Step<'_, R> {
     }
 }
 
-/// `w . (discount next - x)` of each learner of a group, added up as dense features are.
+/// `w . (discount next - x)` of each learner of a group, added up as dense features are: in eight columns, and those in a tree.
 #[inline(always)]
 fn expectation<R: Real>(w: &[[R; WIDTH]], x: &[[R; WIDTH]], next: &[[R; WIDTH]], discount: &[R; WIDTH]) -> [R; WIDTH] {
+    let n_whole = w.len() / LANES * LANES;
     let mut columns = [[R::ZERO; WIDTH]; LANES];
-    let add = |column: &mut [R; WIDTH], ((w, x), next): ((&[R; WIDTH], &[R; WIDTH]), &[R; WIDTH])| {
-        for lane in 0..WIDTH {
-            column[lane] += w[lane] * (discount[lane] * next[lane] - x[lane]);
-        }
-    };
-    let ((w8, w), (x8, x), (next8, next)) = (w.as_chunks::<LANES>(), x.as_chunks::<LANES>(), next.as_chunks::<LANES>());
-    for ((w, x), next) in w8.iter().zip(x8).zip(next8) {
+    for first in (0..n_whole).step_by(LANES) {
+        let (w, x, next) = (&w[first..first + LANES], &x[first..first + LANES], &next[first..first + LANES]);
         for i in 0..LANES {
-            add(&mut columns[i], ((&w[i], &x[i]), &next[i]));
+            add(&mut columns[i], &w[i], &x[i], &next[i], discount);
         }
     }
-    for (column, at) in columns.iter_mut().zip(w.iter().zip(x).zip(next)) {
-        add(column, at);
+    for (i, at) in (n_whole..w.len()).enumerate() {
+        add(&mut columns[i], &w[at], &x[at], &next[at], discount);
     }
-    std::array::from_fn(|lane| tree_sum(std::array::from_fn(|i| columns[i][lane])))
+    for half in [4, 2, 1] {
+        for i in 0..half {
+            for lane in 0..WIDTH {
+                columns[i][lane] += columns[i + half][lane];
+            }
+        }
+    }
+    columns[0]
+}
+
+#[inline(always)]
+fn add<R: Real>(column: &mut [R; WIDTH], w: &[R; WIDTH], x: &[R; WIDTH], next: &[R; WIDTH], discount: &[R; WIDTH]) {
+    for lane in 0..WIDTH {
+        column[lane] += w[lane] * (discount[lane] * next[lane] - x[lane]);
+    }
 }

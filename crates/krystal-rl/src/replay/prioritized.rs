@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::sum_tree::SumTree;
 use super::transitions::{Batch, Transition, Transitions};
 use super::uniform::check_shape;
+use crate::elementary::raise;
 use crate::error::{Error, Result, require, require_len};
 use crate::real::Real;
 
@@ -13,7 +14,7 @@ use crate::real::Real;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrioritizedConfig {
-    /// How much priorities matter, `>= 0`: 0 is uniform, 1 proportional. Default 0.6, the paper's.
+    /// How much priorities matter, in `[0, 2]`: 0 is uniform, 1 proportional. Default 0.6, the paper's.
     pub alpha: f64,
     /// Added to every `|delta|`, so that no step is never drawn again; above 0. Default 1e-6.
     pub epsilon: f64,
@@ -30,7 +31,7 @@ impl Default for PrioritizedConfig {
 impl PrioritizedConfig {
     pub(crate) fn validate(&self) -> Result<()> {
         let Self { alpha, epsilon, beta } = *self;
-        require(alpha >= 0.0 && alpha.is_finite(), "alpha", "a finite number of at least 0", alpha)?;
+        require((0.0..=2.0).contains(&alpha), "alpha", "from 0 to 2", alpha)?;
         require(epsilon > 0.0 && epsilon.is_finite(), "epsilon", "a finite number above 0", epsilon)?;
         require((0.0..=1.0).contains(&beta), "beta", "from 0 to 1", beta)
     }
@@ -43,8 +44,8 @@ impl PrioritizedConfig {
 /// are drawn from `n` equal parts of the sum, one from each, with replacement. Schaul, Quan, Antonoglou and Silver (2016),
 /// arXiv:1511.05952.
 ///
-/// `O(log N)` for each; sums are exact to rounding for ever ([`SumTree`]). Powers come from the platform's libm, whose last bit may differ
-/// between machines.
+/// `O(log N)` for each; sums are exact to rounding for ever ([`SumTree`]), and the bits are the same on every machine. Errors count as at most
+/// 1e100, and at least 1e-100.
 ///
 /// ```
 /// use krystal_math::rng::{Purpose, SplitMix64};
@@ -152,9 +153,10 @@ impl<R: Real> PrioritizedReplay<R> {
         }
         let PrioritizedConfig { alpha, epsilon, .. } = self.config;
         self.scratch.clear();
-        self.scratch.extend(errors.iter().map(|delta| (delta.to_f64().abs() + epsilon).powf(alpha)));
-        // The power of a huge error must not make the sum infinite.
-        self.scratch.iter_mut().for_each(|p| *p = p.min(1e100));
+        // A weight beyond 1e100 would leave no room for a sum of them, and one below 1e-100 none for its share.
+        let least = epsilon.max(1e-100);
+        self.scratch.extend(errors.iter().map(|delta| (delta.to_f64().abs() + epsilon).clamp(least, 1e100)));
+        raise(&mut self.scratch, alpha);
         self.tree.set_all(indices, &self.scratch)?;
         self.greatest = self.scratch.iter().fold(self.greatest, |a, b| a.max(*b));
         Ok(())
@@ -176,8 +178,9 @@ impl<R: Real> PrioritizedReplay<R> {
         let scale = self.len() as f64 / total;
         batch.weights.clear();
         for index in &batch.indices {
-            batch.weights.push((scale * self.tree.get(*index)?).powf(-self.config.beta));
+            batch.weights.push((scale * self.tree.get(*index)?).max(f64::MIN_POSITIVE));
         }
+        raise(&mut batch.weights, -self.config.beta);
         let greatest = batch.weights.iter().fold(0.0_f64, |a, b| a.max(*b));
         batch.weights.iter_mut().for_each(|w| *w /= greatest);
         self.steps.gather(batch);

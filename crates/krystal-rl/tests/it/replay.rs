@@ -9,7 +9,7 @@ fn step(x: &[f64], action: usize) -> Transition<'_, f64> {
 
 /// Four steps with errors 1, 2, 3, 4 and next to nothing added.
 fn four(beta: f64) -> PrioritizedReplay<f64> {
-    let config = PrioritizedConfig { alpha: 0.6, epsilon: 1e-300, beta };
+    let config = PrioritizedConfig { alpha: 0.6, epsilon: 1e-100, beta };
     let mut replay = PrioritizedReplay::new(1, 4, config).unwrap();
     for i in 0..4 {
         replay.push(&step(&[f64::from(i)], 0)).unwrap();
