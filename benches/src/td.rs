@@ -146,3 +146,23 @@ pub fn profile(n: u64) -> anyhow::Result<Profile> {
         overhead: ns(overhead.max(0.0)),
     })
 }
+
+/// Nanoseconds to get memory for one state and give it back: from a pool of a hundred, as the seed's `StatePool`, and from the allocator.
+pub fn state_memory(n: u64) -> (f64, f64) {
+    let mut pool: Vec<Box<[f64; DIM + 1]>> = (0..100).map(|_| Box::new([0.0; DIM + 1])).collect();
+    let start = Instant::now();
+    for i in 0..n {
+        let mut state = pool.pop().unwrap_or_default();
+        state[0] = i as f64;
+        pool.push(black_box(state));
+    }
+    let pooled = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    for i in 0..n {
+        let mut state = Box::new([0.0; DIM + 1]);
+        state[0] = i as f64;
+        drop(black_box(state));
+    }
+    let allocated = start.elapsed().as_secs_f64();
+    (1e9 * pooled / n as f64, 1e9 * allocated / n as f64)
+}

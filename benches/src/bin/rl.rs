@@ -149,5 +149,15 @@ fn profile(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         report.keep(&format!("{key}_ns"), ns)?;
     }
     table.print(options);
-    Ok(())
+
+    let memory: Vec<(f64, f64)> = (0..n_rounds).map(|_| td::state_memory(cycles * 50)).collect();
+    let pooled = median(memory.iter().map(|memory| memory.0).collect());
+    let allocated = median(memory.iter().map(|memory| memory.1).collect());
+    let mut table = Table::new(["memory for the state of one cycle", "ns"]);
+    table.row("the agent's own, used again", [Some("0".to_owned())]);
+    table.row("from a pool and back", [Some(format!("{pooled:.1}"))]);
+    table.row("from the allocator and back", [Some(format!("{allocated:.1}"))]);
+    table.print(options);
+    report.keep("state_pool_ns", pooled)?;
+    report.keep("state_allocator_ns", allocated)
 }
