@@ -1,8 +1,8 @@
 //! Prioritised replay: steps a second.
 
 use std::hint::black_box;
-use std::time::Instant;
 
+use crate::host::thread_cpu_seconds;
 use krystal_math::rng::{Purpose, SplitMix64};
 use krystal_rl::{Batch, Next, PrioritizedConfig, PrioritizedReplay, Transition};
 
@@ -30,32 +30,32 @@ pub fn rates(slots: usize, calls: usize) -> anyhow::Result<Rates> {
     let states: Vec<[f32; DIM]> = (0..SIZE).map(|_| std::array::from_fn(|_| rng.normal() as f32)).collect();
     let errors: Vec<f32> = (0..SIZE).map(|_| rng.uniform() as f32).collect();
     let mut replay = PrioritizedReplay::<f32>::new(DIM, slots, PrioritizedConfig::default())?;
-    let start = Instant::now();
+    let start = thread_cpu_seconds();
     for _ in 0..slots / SIZE {
         let steps = states.iter().map(|x| Transition { x, action: 0, reward: 0.0, next: Next::Continues(&x[..]) });
         replay.extend(steps, &errors)?;
     }
-    let add = (slots / SIZE * SIZE) as f64 / start.elapsed().as_secs_f64();
+    let add = (slots / SIZE * SIZE) as f64 / (thread_cpu_seconds() - start);
 
     let (mut sample, mut update) = (0.0_f64, 0.0_f64);
     for size in [32, 256] {
         let mut batch = Batch::default();
-        let start = Instant::now();
+        let start = thread_cpu_seconds();
         for _ in 0..calls {
             replay.sample(size, &mut rng, &mut batch)?;
             black_box(&batch);
         }
-        sample = sample.max((calls * size) as f64 / start.elapsed().as_secs_f64());
+        sample = sample.max((calls * size) as f64 / (thread_cpu_seconds() - start));
         let mut batches = Vec::new();
         for _ in 0..100 {
             replay.sample(size, &mut rng, &mut batch)?;
             batches.push(batch.indices.clone());
         }
-        let start = Instant::now();
+        let start = thread_cpu_seconds();
         for call in 0..calls {
             replay.update(&batches[call % batches.len()], &errors[..size])?;
         }
-        update = update.max((calls * size) as f64 / start.elapsed().as_secs_f64());
+        update = update.max((calls * size) as f64 / (thread_cpu_seconds() - start));
     }
     Ok(Rates { add, sample, update })
 }

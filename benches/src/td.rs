@@ -3,6 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use crate::host::thread_cpu_seconds;
+use crate::report::median;
 use krystal_math::rng::{Purpose, SplitMix64};
 use krystal_rl::{Agent, AgentConfig, Next, Td, TdBatch, TdConfig};
 
@@ -29,13 +31,13 @@ pub fn sequential(n: u64) -> anyhow::Result<f64> {
     let mut td = Td::<f32>::new(DIM, config())?;
     let rewards = numbers(1024);
     let states: Vec<[f32; DIM]> = numbers(1025 * DIM).as_chunks::<DIM>().0.to_vec();
-    let start = Instant::now();
+    let start = thread_cpu_seconds();
     for _ in 0..n / 1024 {
         for (states, reward) in states.windows(2).zip(&rewards) {
             td.update(&states[0], *reward, Next::Continues(&states[1]))?;
         }
     }
-    let rate = (n / 1024 * 1024) as f64 / start.elapsed().as_secs_f64();
+    let rate = (n / 1024 * 1024) as f64 / (thread_cpu_seconds() - start);
     black_box(td.weights());
     Ok(rate)
 }
@@ -50,13 +52,13 @@ pub fn batched(n: u64) -> anyhow::Result<f64> {
     let states: Vec<Vec<f32>> = numbers(17 * n_features).chunks(n_features).map(<[f32]>::to_vec).collect();
     let (rewards, discounts) = (numbers(LEARNERS), vec![0.95; LEARNERS]);
     let rounds = n / (16 * LEARNERS as u64);
-    let start = Instant::now();
+    let start = thread_cpu_seconds();
     for _ in 0..rounds {
         for states in states.windows(2) {
             batch.update(&states[0], &rewards, &states[1], &discounts)?;
         }
     }
-    let rate = (rounds * 16 * LEARNERS as u64) as f64 / start.elapsed().as_secs_f64();
+    let rate = (rounds * 16 * LEARNERS as u64) as f64 / (thread_cpu_seconds() - start);
     black_box(batch.weights());
     Ok(rate)
 }
@@ -68,13 +70,13 @@ pub fn batched(n: u64) -> anyhow::Result<f64> {
 pub fn cycles(n: u64) -> anyhow::Result<f64> {
     let mut agent = Agent::new(AgentConfig::default())?;
     let states: Vec<[f32; DIM]> = numbers(1024 * DIM).as_chunks::<DIM>().0.to_vec();
-    let start = Instant::now();
+    let start = thread_cpu_seconds();
     for cycle in 0..n as usize {
         agent.observe(&states[cycle % 1024])?;
         let action = agent.decide()?.action;
         agent.reward(if action == cycle % 4 { 1.0 } else { 0.0 })?;
     }
-    Ok(n as f64 / start.elapsed().as_secs_f64())
+    Ok(n as f64 / (thread_cpu_seconds() - start))
 }
 
 /// Nanoseconds of the parts of a cycle.
@@ -94,7 +96,7 @@ pub struct Profile {
 
 /// Sixty-four agents go through `n` cycles together, and each part is timed for all of them at once, so that the clock is read once for 64
 /// calls. Every other cycle ends its episode, so that half of the decisions have no step to learn from: the difference to the other half
-/// is what learning costs.
+/// is what learning costs. Medians over the cycles.
 ///
 /// # Errors
 /// None.
@@ -104,46 +106,41 @@ pub fn profile(n: u64) -> anyhow::Result<Profile> {
         .map(|seed| Agent::new(AgentConfig { seed, ..AgentConfig::default() }))
         .collect::<Result<Vec<_>, _>>()?;
     let mut actions = [0; LEARNERS];
-    let (mut observe, mut decide, mut first, mut reward) = (0.0, 0.0, 0.0, 0.0);
-    let seconds = |since: Instant| since.elapsed().as_secs_f64();
-    let start = Instant::now();
-    let mut outside = 0.0;
+    let [mut observe, mut decide, mut learn, mut reward, mut overhead] = [const { Vec::new() }; 5];
+    let ns = |since: Instant| 1e9 * since.elapsed().as_secs_f64() / LEARNERS as f64;
     for cycle in 0..n as usize {
-        let since = Instant::now();
+        let start = Instant::now();
         for (i, agent) in agents.iter_mut().enumerate() {
             agent.observe(&states[(cycle + 7 * i) % 1024])?;
         }
-        observe += seconds(since);
-        let learns = cycle % 2 == 1;
+        let observed = ns(start);
         let since = Instant::now();
         for (action, agent) in actions.iter_mut().zip(&mut agents) {
             *action = agent.decide()?.action;
         }
-        *(if learns { &mut decide } else { &mut first }) += seconds(since);
+        let decided = ns(since);
         let since = Instant::now();
         for (action, agent) in actions.iter().zip(&mut agents) {
             agent.reward(if *action == cycle % 4 { 1.0 } else { 0.0 })?;
         }
-        reward += seconds(since);
-        if learns {
-            let since = Instant::now();
-            for agent in &mut agents {
-                agent.terminated()?;
-            }
-            outside += seconds(since);
+        let rewarded = ns(since);
+        overhead.push(ns(start) - observed - decided - rewarded);
+        observe.push(observed);
+        reward.push(rewarded);
+        if cycle % 2 == 1 {
+            learn.push(decided);
+            agents.iter_mut().try_for_each(Agent::terminated)?;
+        } else {
+            decide.push(decided);
         }
     }
-    let calls = (n * LEARNERS as u64) as f64;
-    let total = seconds(start) - outside;
-    let (decide, first) = (2.0 * decide, 2.0 * first);
-    let overhead = total - observe - reward - (decide + first) / 2.0;
-    let ns = |seconds: f64| 1e9 * seconds / calls;
+    let (decide, both) = (median(decide), median(learn));
     Ok(Profile {
-        observe: ns(observe),
-        decide: ns(first),
-        learn: ns((decide - first).max(0.0)),
-        reward: ns(reward),
-        overhead: ns(overhead.max(0.0)),
+        observe: median(observe),
+        decide,
+        learn: both - decide,
+        reward: median(reward),
+        overhead: median(overhead),
     })
 }
 

@@ -162,11 +162,7 @@ impl<R: Real> NullaryFnOnce for Step<'_, R> {
         }
         for (group, step) in steps.iter().enumerate() {
             let here = group * dim..(group + 1) * dim;
-            for (w, x) in weights[here.clone()].iter_mut().zip(&x[here]) {
-                for lane in 0..WIDTH {
-                    w[lane] += step[lane] * x[lane];
-                }
-            }
+            move_along(&mut weights[here.clone()], step, &x[here]);
         }
         true
     }
@@ -186,14 +182,39 @@ fn expectation<R: Real>(w: &[[R; WIDTH]], x: &[[R; WIDTH]], next: &[[R; WIDTH]],
     for (i, at) in (n_whole..w.len()).enumerate() {
         add(&mut columns[i], &w[at], &x[at], &next[at], discount);
     }
-    for half in [4, 2, 1] {
-        for i in 0..half {
-            for lane in 0..WIDTH {
-                columns[i][lane] += columns[i + half][lane];
-            }
+    let four: [_; 4] = std::array::from_fn(|i| plus(&columns[i], &columns[i + 4]));
+    plus(&plus(&four[0], &four[2]), &plus(&four[1], &four[3]))
+}
+
+/// `w += step x` of each learner of a group. Eight features at a time: a loop over single ones is vectorised across features, with
+/// numbers gathered and scattered.
+#[inline(always)]
+fn move_along<R: Real>(w: &mut [[R; WIDTH]], step: &[R; WIDTH], x: &[[R; WIDTH]]) {
+    let ((w8, w), (x8, x)) = (w.as_chunks_mut::<LANES>(), x.as_chunks::<LANES>());
+    for (w, x) in w8.iter_mut().zip(x8) {
+        for i in 0..LANES {
+            add_product(&mut w[i], step, &x[i]);
         }
     }
-    columns[0]
+    for (w, x) in w.iter_mut().zip(x) {
+        add_product(w, step, x);
+    }
+}
+
+#[inline(always)]
+fn add_product<R: Real>(w: &mut [R; WIDTH], step: &[R; WIDTH], x: &[R; WIDTH]) {
+    for lane in 0..WIDTH {
+        w[lane] += step[lane] * x[lane];
+    }
+}
+
+#[inline(always)]
+fn plus<R: Real>(a: &[R; WIDTH], b: &[R; WIDTH]) -> [R; WIDTH] {
+    let mut sum = *a;
+    for lane in 0..WIDTH {
+        sum[lane] += b[lane];
+    }
+    sum
 }
 
 #[inline(always)]

@@ -1,5 +1,6 @@
 //! Weights that can be changed and drawn from.
 
+use pulp::{Arch, NullaryFnOnce};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, require};
@@ -113,15 +114,7 @@ impl SumTree {
                 self.changed.push(index / ARITY);
             }
         }
-        for level in 1..self.levels.len() {
-            let (below, here) = self.levels.split_at_mut(level);
-            let (below, here) = (&below[level - 1], &mut here[0]);
-            for node in &mut self.changed {
-                here[*node / ARITY].0[*node % ARITY] = sum(&below[*node]);
-                *node /= ARITY;
-            }
-            self.changed.dedup();
-        }
+        Arch::new().dispatch(AddUp { levels: &mut self.levels, changed: &mut self.changed });
         self.total = sum_of_root(&self.levels);
         Ok(())
     }
@@ -163,8 +156,39 @@ fn check_weight(weight: f64) -> Result<()> {
     require(weight >= 0.0 && weight.is_finite(), "weight", "a finite number of at least 0", weight)
 }
 
+/// Adds up again what is above the nodes that changed.
+struct AddUp<'a> {
+    levels: &'a mut [Vec<Node>],
+    changed: &'a mut Vec<usize>,
+}
+
+impl NullaryFnOnce for AddUp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { levels, changed } = self;
+        for level in 1..levels.len() {
+            let (below, here) = levels.split_at_mut(level);
+            let (below, here) = (&below[level - 1], &mut here[0]);
+            if below.len() <= changed.len() {
+                // So high up that nearly everything has changed, and much of it more than once.
+                for (sums, nodes) in here.iter_mut().zip(below.chunks(ARITY)) {
+                    sums.0.iter_mut().zip(nodes).for_each(|(total, node)| *total = sum(node));
+                }
+                continue;
+            }
+            for node in changed.iter_mut() {
+                here[*node / ARITY].0[*node % ARITY] = sum(&below[*node]);
+                *node /= ARITY;
+            }
+            changed.dedup();
+        }
+    }
+}
+
 /// In a fixed order that the compiler can use vectors for.
-#[inline]
+#[inline(always)]
 fn sum(node: &Node) -> f64 {
     let eight: [f64; 8] = std::array::from_fn(|i| node.0[i] + node.0[i + 8]);
     crate::features::tree_sum(eight)
