@@ -190,7 +190,7 @@ impl<R: Real> ActionValues<R> {
             self.check_action(action)?;
             x.fits(self.dim)?;
             let taken = x.dot(self.row(action));
-            self.weights.chunks_exact(self.dim).all(|w| !(x.dot(w) > taken))
+            self.weights.chunks_exact(self.dim).all(|w| x.dot(w) <= taken)
         };
         let best_after = |q: &Self, next: &&X| {
             next.fits(q.dim)?;

@@ -122,7 +122,7 @@ impl SumTree {
     /// The weight that `point` of `[0, total)` falls on when weights lie one after another; `None` if all are 0. Rounding never leads to a
     /// weight of 0, and points outside count as the nearest inside.
     pub fn find(&self, point: f64) -> Option<usize> {
-        if !(self.total > 0.0) {
+        if self.total <= 0.0 {
             return None;
         }
         let mut rest = point;

@@ -99,11 +99,11 @@ fn sums_do_not_drift() {
         tree.set(leaf, weight.into()).unwrap();
         exact[leaf] = weight.into();
     }
-    for leaf in 0..N {
+    for (leaf, exact) in exact.iter_mut().enumerate() {
         let weight = 1e-7 * (1.0 + leaf as f32 / N as f32);
         add_change(&mut incremental, leaf, weight);
         tree.set(leaf, weight.into()).unwrap();
-        exact[leaf] = weight.into();
+        *exact = weight.into();
     }
     let exact: f64 = exact.iter().sum();
     let (theirs, ours) = (f64::from(incremental[1]), tree.total());

@@ -108,7 +108,7 @@ fn batch_is_many_learners<R: Real>(dim: usize) {
             |rng: &mut SplitMix64, n: usize| -> Vec<R> { (0..n).map(|_| R::from_f64(rng.normal())).collect() };
         let (x, next) = (numbers(&mut rng, batch.n_features()), numbers(&mut rng, batch.n_features()));
         let rewards = numbers(&mut rng, batch.n_places());
-        let over = |l: usize| (l + step) % 7 == 0;
+        let over = |l: usize| (l + step).is_multiple_of(7);
         let discounts: Vec<R> = (0..batch.n_places()).map(|l| R::from_f64(if over(l) { 0.0 } else { 0.9 })).collect();
         batch.update(&x, &rewards, &next, &discounts).unwrap();
         for (l, single) in single.iter_mut().enumerate() {

@@ -83,9 +83,8 @@ fn solve(mut a: Vec<Vec<f64>>) -> Vec<f64> {
         a.swap(at, pivot);
         for row in at + 1..n {
             let factor = a[row][at] / a[at][at];
-            for column in at..=n {
-                a[row][column] -= factor * a[at][column];
-            }
+            let (above, below) = a.split_at_mut(row);
+            below[0][at..].iter_mut().zip(&above[at][at..]).for_each(|(x, pivot)| *x -= factor * pivot);
         }
     }
     let mut x = vec![0.0; n];
