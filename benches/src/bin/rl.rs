@@ -81,7 +81,7 @@ fn main() -> anyhow::Result<()> {
         ("td0_ratio_numpy", "TD(0) / numpy", "td0_seq_per_s", "numpy_td0_per_s"),
     ] {
         if let (Some(ours), Some(theirs)) = (rounds.best(ours), rounds.best(theirs)) {
-            table.row(what, [Some(format!("{:.1}", ours / theirs))]);
+            table.row(what, [Some(format!("{:.2}", ours / theirs))]);
             report.keep(key, ours / theirs)?;
         }
     }
