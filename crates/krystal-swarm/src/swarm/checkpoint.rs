@@ -61,11 +61,42 @@ impl Swarm {
             ("particles that can move", n, if self.moves.is_of(n, d) { n } else { 0 }),
             ("rows up to the next", n, n.max(self.cursor + 1)),
         ];
+        let at_best = self.best.as_ref().map_or(0, |best| best.evaluation);
+        if at_best > self.evaluations {
+            let (expected, found) = (at_best as usize, self.evaluations as usize);
+            return Err(Error::Inconsistent { what: "evaluations up to the best", expected, found });
+        }
         for (what, expected, found) in counts {
             if expected != found {
                 return Err(Error::Inconsistent { what, expected, found });
             }
         }
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SearchSpace, SwarmConfig};
+
+    #[test]
+    fn a_state_that_contradicts_itself_is_refused() {
+        let mut swarm = Swarm::new(SearchSpace::cube(2, -1.0, 1.0).unwrap(), SwarmConfig::default()).unwrap();
+        for _ in 0..50 {
+            let trial = swarm.ask().unwrap();
+            swarm.tell(trial.id, trial.x[0].abs() + trial.x[1]).unwrap();
+        }
+        let reloaded = |swarm: &Swarm| Swarm::from_bytes(&swarm.to_bytes().unwrap());
+        assert!(reloaded(&swarm).is_ok());
+        let whole = swarm.clone();
+        swarm.evaluations = 0;
+        assert!(matches!(reloaded(&swarm), Err(Error::Inconsistent { what: "evaluations up to the best", .. })));
+        let mut short = whole.clone();
+        short.points.pop();
+        assert!(matches!(reloaded(&short), Err(Error::Inconsistent { .. })));
+        let mut shifted = whole;
+        shifted.cursor = 1 << 20;
+        assert!(matches!(reloaded(&shifted), Err(Error::Inconsistent { .. })));
     }
 }
