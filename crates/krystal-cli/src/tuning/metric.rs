@@ -73,6 +73,33 @@ mod tests {
         assert!(read("half", Some("a")).unwrap_err().contains("`half`"));
     }
 
+    /// Whatever is printed, the answer is a finite number or a reason on one line.
+    #[test]
+    fn anything_may_be_printed() {
+        use krystal::math::rng::{Purpose, SplitMix64};
+
+        let pieces = [
+            "1", "-", ".", "e", "nan", "inf", "%", "\n", " ", "{", "}", "\"", ":", ",", "a.b", "\u{0}", "ä", "1e400",
+            "\\", "[",
+        ];
+        let mut rng = SplitMix64::stream(1, Purpose::SelfCheck, 0, 0);
+        let mut n_numbers = 0;
+        for _ in 0..20_000 {
+            let n = rng.below(12);
+            let text: String = (0..n).map(|_| pieces[rng.below(pieces.len() as u64) as usize]).collect();
+            for path in [None, Some("a"), Some("a.b"), Some("")] {
+                match read(&text, path) {
+                    Ok(value) => {
+                        assert!(value.is_finite(), "{text:?}");
+                        n_numbers += 1;
+                    }
+                    Err(reason) => assert!(!reason.contains('\n'), "{text:?}: {reason}"),
+                }
+            }
+        }
+        assert!(n_numbers > 1000, "{n_numbers}");
+    }
+
     #[test]
     fn what_is_no_number_is_said() {
         for (output, part) in

@@ -308,6 +308,31 @@ loss = "dapo"
         assert!(Search::parse("[space]").unwrap_err().contains("at least one dimension"));
     }
 
+    /// A file with bytes changed is read or refused, and what is read can be written and read again.
+    #[test]
+    fn damaged_files_are_read_or_refused() {
+        use krystal::math::rng::{Purpose, SplitMix64};
+
+        let mut rng = SplitMix64::stream(2, Purpose::SelfCheck, 0, 0);
+        let mut n_read = 0;
+        for _ in 0..4_000 {
+            let mut bytes = WHOLE.as_bytes().to_vec();
+            for _ in 0..1 + rng.below(4) {
+                let at = rng.below(bytes.len() as u64) as usize;
+                match rng.below(3) {
+                    0 => bytes[at] = b" \"[]={}#.-0123456789aeinx\n"[rng.below(25) as usize],
+                    1 if bytes.len() > 1 => drop(bytes.remove(at)),
+                    _ => bytes.truncate(at + 1),
+                }
+            }
+            if let Ok(search) = Search::parse(&String::from_utf8_lossy(&bytes)) {
+                assert_eq!(Search::parse(&toml::to_string(&search).unwrap()).unwrap(), search);
+                n_read += 1;
+            }
+        }
+        assert!((100..3_900).contains(&n_read), "{n_read}");
+    }
+
     #[test]
     fn what_a_swarm_says_is_short_and_within() {
         let range = Range::Real { min: 1e-5, max: 0.123_456_78, is_log: true };
