@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Parser;
 use coco_rs::{Observer, observer};
 use krystal_benches::bbob::{Contestant, GROUPS, Instances, Peer, Reached, run_all, run_peer, share};
@@ -24,9 +24,9 @@ struct Arguments {
     /// Runs pycma for 10,000 evaluations a dimension (half an hour at D = 5), not for 1,000.
     #[arg(long)]
     long_peers: bool,
-    /// Instead of all that, lets COCO write what the default does, for `python -m cocopp FOLDER`. The folder must not exist.
-    #[arg(long, value_name = "FOLDER")]
-    cocopp: Option<PathBuf>,
+    /// Instead of all that, lets COCO write what the default does to exdata/NAME below this folder, for `python -m cocopp exdata/NAME`.
+    #[arg(long, value_name = "NAME")]
+    cocopp: Option<String>,
 }
 
 const ALL_FUNCTIONS: (usize, usize) = (1, 24);
@@ -42,8 +42,8 @@ fn main() -> anyhow::Result<()> {
     if arguments.options.quick {
         (arguments.dimensions, arguments.instances) = (vec![2, 5], 2);
     }
-    if let Some(folder) = &arguments.cocopp {
-        return write_for_cocopp(folder, &arguments);
+    if let Some(name) = &arguments.cocopp {
+        return write_for_cocopp(name, &arguments);
     }
     let options = &arguments.options;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -124,14 +124,9 @@ fn run_peers(
     Ok(results)
 }
 
-fn write_for_cocopp(folder: &Path, arguments: &Arguments) -> anyhow::Result<()> {
-    ensure!(!folder.exists(), "{} exists already", folder.display());
-    let name = folder.file_name().and_then(|name| name.to_str()).context("expected a folder with a name")?;
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let options = format!(
-        "outer_folder: {} result_folder: {name} algorithm_name: krystal-swarm algorithm_info: \"default swarm\"",
-        parent.display()
-    );
+/// One thread: COCO's observer writes one problem after another.
+fn write_for_cocopp(name: &str, arguments: &Arguments) -> anyhow::Result<()> {
+    let options = format!("result_folder: {name} algorithm_name: krystal-swarm algorithm_info: \"default swarm\"");
     let observer = Observer::new(observer::Name::Bbob, &options).context("COCO made no observer")?;
     for &dimension in &arguments.dimensions {
         let mut instances = Instances::new(dimension, arguments.instances)?;
