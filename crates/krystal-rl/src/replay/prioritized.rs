@@ -16,7 +16,7 @@ use crate::real::Real;
 pub struct PrioritizedConfig {
     /// How much priorities matter, in `[0, 2]`: 0 is uniform, 1 proportional. Default 0.6, the paper's.
     pub alpha: f64,
-    /// Added to every `|delta|`, so that no step is never drawn again; above 0. Default 1e-6.
+    /// Added to every `|delta|`, so that no step is never drawn again; above 0, at most 1e100. Default 1e-6.
     pub epsilon: f64,
     /// How much of the bias of drawing unevenly the weights take back, in `[0, 1]`; the paper raises it from 0.4 to 1. Default 0.4.
     pub beta: f64,
@@ -32,7 +32,7 @@ impl PrioritizedConfig {
     pub(crate) fn validate(&self) -> Result<()> {
         let Self { alpha, epsilon, beta } = *self;
         require((0.0..=2.0).contains(&alpha), "alpha", "from 0 to 2", alpha)?;
-        require(epsilon > 0.0 && epsilon.is_finite(), "epsilon", "a finite number above 0", epsilon)?;
+        require(epsilon > 0.0 && epsilon <= 1e100, "epsilon", "above 0, and 1e100 at most", epsilon)?;
         require((0.0..=1.0).contains(&beta), "beta", "from 0 to 1", beta)
     }
 }
@@ -157,7 +157,7 @@ impl<R: Real> PrioritizedReplay<R> {
         let least = epsilon.max(1e-100);
         self.scratch.extend(errors.iter().map(|delta| (delta.to_f64().abs() + epsilon).clamp(least, 1e100)));
         raise(&mut self.scratch, alpha);
-        self.tree.set_all(indices, &self.scratch)?;
+        self.tree.put(indices, &self.scratch);
         self.greatest = self.scratch.iter().fold(self.greatest, |a, b| a.max(*b));
         Ok(())
     }

@@ -106,6 +106,12 @@ impl SumTree {
         crate::error::require_len("weights", indices.len(), weights.len())?;
         indices.iter().try_for_each(|index| self.check(*index))?;
         weights.iter().try_for_each(|weight| check_weight(*weight))?;
+        self.put(indices, weights);
+        Ok(())
+    }
+
+    /// [`set_all`](Self::set_all) for indices and weights that were checked.
+    pub(super) fn put(&mut self, indices: &[usize], weights: &[f64]) {
         self.changed.clear();
         self.changed.reserve(indices.len());
         for (index, weight) in indices.iter().zip(weights) {
@@ -116,7 +122,6 @@ impl SumTree {
         }
         Arch::new().dispatch(AddUp { levels: &mut self.levels, changed: &mut self.changed });
         self.total = sum_of_root(&self.levels);
-        Ok(())
     }
 
     /// The weight that `point` of `[0, total)` falls on when weights lie one after another; `None` if all are 0. Rounding never leads to a

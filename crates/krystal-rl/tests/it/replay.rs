@@ -179,3 +179,22 @@ fn what_is_no_step_is_refused() {
     assert!(matches!(PrioritizedReplay::<f32>::new(1, 1, alpha), Err(Error::Setting { name: "alpha", .. })));
     assert!(SumTree::new(0).is_err());
 }
+
+/// Powers of huge errors would be infinite, and what is drawn by infinite weights is anything.
+#[test]
+fn no_error_makes_a_weight_infinite() {
+    for (alpha, epsilon) in [(0.0, 1e-6), (0.6, 1e-6), (1.0, 1.0), (2.0, 1e-6)] {
+        let config = PrioritizedConfig { alpha, epsilon, beta: 1.0 };
+        let mut replay = PrioritizedReplay::<f64>::new(1, 8, config).unwrap();
+        for _ in 0..4 {
+            replay.push(&Transition { x: &[1.0], action: 0, reward: 0.0, next: Next::Terminated }).unwrap();
+        }
+        replay.update(&[0, 1, 2, 3], &[0.0, 1.0, 1e308, -1e308]).unwrap();
+        let shares: Vec<f64> = (0..4).map(|index| replay.probability(index).unwrap()).collect();
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{alpha} {epsilon}: {shares:?}");
+        assert!(shares.windows(2).all(|pair| pair[0] <= pair[1]), "{alpha} {epsilon}: {shares:?}");
+        let mut batch = Batch::default();
+        replay.sample(16, &mut SplitMix64::stream(1, Purpose::Replay, 0, 0), &mut batch).unwrap();
+        assert!(batch.weights.iter().all(|w| w.is_finite() && *w > 0.0), "{alpha} {epsilon}: {:?}", batch.weights);
+    }
+}
