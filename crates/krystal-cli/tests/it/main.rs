@@ -18,4 +18,5 @@ mod supervise;
 mod tiny_model;
 mod train;
 mod train_dynamic;
+#[cfg(unix)]
 mod tune;
