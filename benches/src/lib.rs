@@ -9,6 +9,7 @@ mod host;
 mod ising;
 mod kernel_case;
 mod options;
+mod peer;
 pub mod per;
 pub mod pso;
 mod report;
@@ -20,6 +21,7 @@ pub use host::{cpu_seconds, describe_host, peak_mib, thread_cpu_seconds};
 pub use ising::spin_updates_per_second;
 pub use kernel_case::{Case, Routine, kernel_cases};
 pub use options::Options;
+pub use peer::peer_command;
 pub use report::{Report, Table, median};
 pub use training_run::{ChildArguments, Measured, Size, TrainingRun};
 

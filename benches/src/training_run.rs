@@ -15,6 +15,7 @@ use krystal_lm::{LanguageModel, ModelConfig, RopeScaling, Tokenizer, initial_ten
 use serde_json::{Value, json};
 
 use crate::host::{cpu_seconds, peak_mib};
+use crate::peer::peer_command;
 
 /// Tokens of the vocabulary; every one of them is a character.
 const VOCABULARY: usize = 512;
@@ -234,10 +235,8 @@ impl TrainingRun {
     /// If Python cannot be started, the script fails, or it sampled another number of tokens.
     pub fn in_peer(&self, environment: &Path) -> anyhow::Result<Measured> {
         ensure!(self.prompts == 1, "the peer's script takes one prompt a step, not {}", self.prompts);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/trl_grpo.py");
         let size = self.size;
-        let mut command = Command::new(environment.join("bin/python"));
-        command.arg(script);
+        let mut command = peer_command(environment, "trl_grpo.py");
         for (name, value) in [
             ("--hidden-size", size.hidden),
             ("--intermediate-size", size.intermediate),

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 
 use super::{Instances, Reached};
+use crate::peer_command;
 
 /// Who runs in Python.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +47,10 @@ pub fn run_peer(
         let optimum = instances.objective(function, instance, 1, None)?.optimum();
         lines[k % processes].push_str(&format!("{function} {instance} {dimension} {optimum}\n"));
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("peers/bbob_{}.py", peer.name()));
+    let script = format!("bbob_{}.py", peer.name());
     let mut children = Vec::new();
     for lines in lines {
-        let mut child = Command::new(venv.join("bin/python"))
-            .arg(&script)
+        let mut child = peer_command(venv, &script)
             .arg(budget.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -63,9 +63,9 @@ pub fn run_peer(
     let mut all = Vec::new();
     for child in children {
         let output = child.wait_with_output()?;
-        ensure!(output.status.success(), "{} failed", script.display());
+        ensure!(output.status.success(), "{} failed", script);
         for line in String::from_utf8(output.stdout)?.lines() {
-            all.push(parse(line).with_context(|| format!("{} wrote `{line}`", script.display()))?);
+            all.push(parse(line).with_context(|| format!("{} wrote `{line}`", script))?);
         }
     }
     ensure!(all.len() == 24 * n, "expected {} runs, {} gave {}", 24 * n, peer.name(), all.len());

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use krystal_benches::{Options, Report, Table, median, per, pso, spin_updates_per_second, td};
+use krystal_benches::{Options, Report, Table, median, peer_command, per, pso, spin_updates_per_second, td};
 use serde_json::{Map, Value};
 
 #[derive(Debug, Parser)]
@@ -125,9 +124,7 @@ fn measure(options: &Options) -> anyhow::Result<Rounds> {
 
 /// What a peer's script prints.
 fn peer(venv: &Path, script: &str) -> anyhow::Result<Map<String, Value>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
-    let output = Command::new(venv.join("bin/python")).arg(&path).output();
-    let output = output.with_context(|| format!("cannot run {}", path.display()))?;
+    let output = peer_command(venv, script).output().with_context(|| format!("cannot run {script}"))?;
     ensure!(output.status.success(), "{script} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     let text = String::from_utf8(output.stdout)?;
     let line = text.lines().last().unwrap_or_default();

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use krystal_benches::{Options, Report, Table, cpu_seconds, median, thread_cpu_seconds};
+use krystal_benches::{Options, Report, Table, cpu_seconds, median, peer_command, thread_cpu_seconds};
 use pulp::Arch;
 use rayon::prelude::*;
 use sphere_hierarchy::collective::{Collective, InProcess};
@@ -409,10 +409,10 @@ fn ranks(gradients: &[Vec<f32>], repetitions: usize) -> anyhow::Result<(Vec<f64>
 
 /// What the peer prints of one size.
 fn gloo(venv: &Path, n: usize, repetitions: usize) -> anyhow::Result<Vec<serde_json::Value>> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/ddp_gloo.py");
-    let mut command = std::process::Command::new(venv.join("bin/python"));
-    command.arg(&script).args(["--elements", &n.to_string(), "--repetitions", &repetitions.to_string()]);
-    let output = command.output().with_context(|| format!("cannot run {}", script.display()))?;
+    let script = "ddp_gloo.py";
+    let mut command = peer_command(venv, script);
+    command.args(["--elements", &n.to_string(), "--repetitions", &repetitions.to_string()]);
+    let output = command.output().with_context(|| format!("cannot run {script}"))?;
     ensure!(output.status.success(), "the peer failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     let text = String::from_utf8(output.stdout)?;
     text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("the peer printed `{line}`"))).collect()
