@@ -124,7 +124,7 @@ impl<R: Real> ActionValues<R> {
     /// If `x` is not of as many features, one is not finite, or there is no such action.
     pub fn value<X: Features<R> + ?Sized>(&self, x: &X, action: usize) -> Result<R> {
         self.check_action(action)?;
-        crate::prediction::value_of(&self.weights[action * self.dim..(action + 1) * self.dim], x)
+        crate::prediction::value_of(self.row(action), x)
     }
 
     /// Writes `q(s, a)` of all actions.
@@ -271,10 +271,7 @@ impl<R: Real> ActionValues<R> {
     /// # Errors
     /// If there are not as many or one is not finite.
     pub fn set_weights(&mut self, weights: &[R]) -> Result<()> {
-        require_len("weights", self.weights.len(), weights.len())?;
-        check_finite("weight", weights)?;
-        self.weights.copy_from_slice(weights);
-        Ok(())
+        crate::prediction::set_weights(&mut self.weights, weights)
     }
 
     /// Moves `q(s, a)` towards `reward + gamma target` with the error multiplied by `weight`, and returns the error without it; with

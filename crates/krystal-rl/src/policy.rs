@@ -1,6 +1,8 @@
 //! From action values to an action.
 
 use krystal_math::rng::SplitMix64;
+use krystal_math::sampling::draw;
+pub use krystal_phase::boltzmann::entropy;
 use serde::{Deserialize, Serialize};
 
 use crate::elementary::exp;
@@ -121,24 +123,7 @@ pub fn softmax<R: Real>(values: &[R], temperature: f64, probabilities: &mut [f64
 /// [`Error::NoActions`] without probabilities, [`Error::NotFinite`] for one that is not finite.
 pub fn sample(probabilities: &[f64], rng: &mut SplitMix64) -> Result<usize> {
     check(probabilities)?;
-    let mut rest = rng.uniform();
-    let mut last = 0;
-    for (i, p) in probabilities.iter().enumerate() {
-        if *p > 0.0 {
-            last = i;
-            if rest < *p {
-                return Ok(i);
-            }
-            rest -= p;
-        }
-    }
-    // What rounding left over goes to the last that is possible.
-    Ok(last)
-}
-
-/// `-sum p ln p`, in nats.
-pub fn entropy(probabilities: &[f64]) -> f64 {
-    probabilities.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
+    Ok(draw(probabilities, rng.uniform()))
 }
 
 /// The index of the greatest; of equals the first. There is at least one.

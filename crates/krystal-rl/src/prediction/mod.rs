@@ -16,8 +16,8 @@ pub use td_lambda::{TdLambda, TdLambdaConfig};
 pub use tdc::{Tdc, TdcConfig};
 pub use true_online::{TrueOnlineTd, TrueOnlineTdConfig};
 
-pub(crate) use next::{discounted_error, judge};
-pub(crate) use td::value as value_of;
+pub(crate) use next::{discounted_error, judge, prepared_error};
+pub(crate) use td::{set_weights, value as value_of};
 pub(crate) use true_online::dutch_step;
 
 use crate::error::{Result, require};

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::features::{Features, check_finite};
 use crate::real::Real;
+use crate::step_size::Step;
 
 /// What followed a step.
 ///
@@ -67,6 +68,29 @@ pub(crate) fn discounted_error<R: Real, X: Features<R> + ?Sized>(
         None => reward - x.dot(weights),
     };
     if delta.is_finite() { Ok(delta) } else { Err(blame(x, reward, next, delta)) }
+}
+
+/// [`discounted_error`] of a learner whose step sizes may rescale its weights by what they see: they do so before, and only once all
+/// inputs were judged.
+///
+/// # Errors
+/// As [`discounted_error`].
+#[inline(always)]
+pub(crate) fn prepared_error<R: Real, X: Features<R> + ?Sized>(
+    step: &mut Step<R>,
+    weights: &mut [R],
+    gamma: R,
+    x: &X,
+    reward: R,
+    next: &Next<&X>,
+) -> Result<R> {
+    if step.rescales() {
+        x.fits(weights.len())?;
+        next.state().map_or(Ok(()), |next| next.fits(weights.len()))?;
+        judge(x, reward, next)?;
+        step.prepare(x, weights);
+    }
+    discounted_error(weights, gamma, x, reward, next)
 }
 
 /// Which input made an error that is not finite.

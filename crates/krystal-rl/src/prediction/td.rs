@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Next, discounted_error, judge, require_dim, require_share};
+use super::{Next, prepared_error, require_dim, require_share};
 use crate::error::{Result, require_len};
 use crate::features::{Features, check_finite};
 use crate::real::Real;
@@ -80,13 +80,7 @@ impl<R: Real> Td<R> {
     /// is changed then.
     #[inline]
     pub fn update<X: Features<R> + ?Sized>(&mut self, x: &X, reward: R, next: Next<&X>) -> Result<R> {
-        if self.step.rescales() {
-            x.fits(self.weights.len())?;
-            next.state().map_or(Ok(()), |next| next.fits(self.weights.len()))?;
-            judge(x, reward, &next)?;
-            self.step.prepare(x, &mut self.weights);
-        }
-        let delta = discounted_error(&self.weights, self.gamma, x, reward, &next)?;
+        let delta = prepared_error(&mut self.step, &mut self.weights, self.gamma, x, reward, &next)?;
         self.step.apply(&mut self.weights, delta, x, x);
         Ok(delta)
     }

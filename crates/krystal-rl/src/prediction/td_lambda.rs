@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::td::{set_weights, value};
-use super::{Next, discounted_error, judge, require_dim, require_share};
+use super::{Next, prepared_error, require_dim, require_share};
 use crate::error::Result;
 use crate::features::Features;
 use crate::real::Real;
@@ -82,13 +82,7 @@ impl<R: Real> TdLambda<R> {
     /// As [`Td::update`](crate::Td::update).
     #[inline]
     pub fn update<X: Features<R> + ?Sized>(&mut self, x: &X, reward: R, next: Next<&X>) -> Result<R> {
-        if self.step.rescales() {
-            x.fits(self.weights.len())?;
-            next.state().map_or(Ok(()), |next| next.fits(self.weights.len()))?;
-            judge(x, reward, &next)?;
-            self.step.prepare(x, &mut self.weights);
-        }
-        let delta = discounted_error(&self.weights, self.gamma, x, reward, &next)?;
+        let delta = prepared_error(&mut self.step, &mut self.weights, self.gamma, x, reward, &next)?;
         self.trace.decay(self.gamma * self.lambda);
         match self.kind {
             TraceKind::Accumulating => self.trace.add(R::ONE, x),
