@@ -54,6 +54,12 @@ pub(crate) fn number(value: Option<f64>) -> Value {
     value.and_then(Number::from_f64).map_or(Value::Null, Value::Number)
 }
 
+/// One line of `events.jsonl`, without the line break.
+pub(crate) fn event_line(step: u64, event: Map<String, Value>) -> String {
+    let step = [("step".to_owned(), step.into())];
+    Value::Object(step.into_iter().chain(event).collect()).to_string()
+}
+
 /// A line of `metrics.jsonl` without [`TIMING_KEYS`]; a line that is no JSON object comes back as it is.
 pub fn strip_timing(line: &str) -> String {
     match serde_json::from_str(line) {

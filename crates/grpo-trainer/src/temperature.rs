@@ -5,12 +5,11 @@ use std::fmt;
 use krystal_phase::{Event, Measurement, PhaseConfig, PhaseController, PhaseControllerConfig, ReheatConfig, Tick};
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::json;
 
 use crate::advantage::ScaleRewards;
 use crate::config::GrpoConfig;
 use crate::error::Error;
-use crate::metrics::StepMetrics;
+use crate::metrics::{StepMetrics, event_line};
 
 /// The word for [`Temperature::Phase`].
 const PHASE: &str = "phase";
@@ -202,12 +201,9 @@ impl PhaseThermostat {
 
 /// A line of `events.jsonl`.
 fn line(step: u64, event: &Event) -> String {
-    let mut object = json!({ "step": step });
-    if let (Some(object), Ok(serde_json::Value::Object(event))) = (object.as_object_mut(), serde_json::to_value(event))
-    {
-        object.extend(event);
-    }
-    object.to_string()
+    // An event is a tag and finite numbers: always an object.
+    let fields = serde_json::to_value(event).ok().and_then(|event| event.as_object().cloned());
+    event_line(step, fields.unwrap_or_default())
 }
 
 #[cfg(test)]

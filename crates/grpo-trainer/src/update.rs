@@ -3,6 +3,7 @@
 use krystal_math::statistics::sum;
 
 use crate::error::Error;
+use crate::metrics::event_line;
 use crate::optimizer::{AdamW, AdamWSettings, LrSchedule, clip_gradients, gradient_norm};
 use crate::policy::{OwnStep, Policy, StepRequest};
 
@@ -110,11 +111,7 @@ impl Updater {
         if update_norm == 0.0 && learning_rate > 0.0 && grad_norm > 0.0 {
             return Err(Error::AdapterUnchanged { step, learning_rate, grad_norm });
         }
-        let line = |event: serde_json::Map<String, serde_json::Value>| {
-            let step = [("step".to_owned(), step.into())];
-            serde_json::Value::Object(step.into_iter().chain(event).collect()).to_string()
-        };
-        let events = events.into_iter().map(line).collect();
+        let events = events.into_iter().map(|event| event_line(step, event)).collect();
         Ok(Update { grad_norm, learning_rate, update_norm, metrics, events })
     }
 }

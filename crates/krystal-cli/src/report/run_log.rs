@@ -33,6 +33,12 @@ impl Record {
     }
 }
 
+/// What a run's folder is called, wherever one stands.
+pub(crate) fn folder_name(run: &Path) -> String {
+    let absolute = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
+    absolute.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
 /// A run's logs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RunLog {
@@ -76,9 +82,7 @@ impl RunLog {
         let by_step = |a: &Record, b: &Record| a.step.total_cmp(&b.step);
         metrics.sort_by(by_step);
         events.sort_by(by_step);
-        let absolute = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
-        let name = absolute.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, config: config(&run.join("config.toml"))?, metrics, events, completions })
+        Ok(Self { name: folder_name(run), config: config(&run.join("config.toml"))?, metrics, events, completions })
     }
 
     /// Events of one kind.

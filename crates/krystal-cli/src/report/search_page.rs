@@ -11,11 +11,9 @@ use super::line_chart::{LineChart, Point, Series};
 use super::number::{duration, number, word};
 use super::page::document;
 use super::parallel_coordinates::{Axis, AxisKind, Line, parallel_coordinates};
-use crate::tuning::{Entry, Goal, Outcome, Range, Search, read_ledger};
+use super::run_log::folder_name;
+use crate::tuning::{Entry, Goal, LEDGER, Outcome, Range, SPACE, Search, read_ledger};
 
-/// Files that a search leaves.
-const SPACE: &str = "space.toml";
-const LEDGER: &str = "trials.jsonl";
 /// Trials in the table.
 const MOST_ROWS: usize = 25;
 /// Characters of a reason why a trial failed.
@@ -33,8 +31,7 @@ pub(crate) fn html(run: &Path) -> anyhow::Result<String> {
     if entries.is_empty() {
         return Err(anyhow!("{}: no trial has been run yet", run.join(LEDGER).display()));
     }
-    let absolute = std::path::absolute(run)?;
-    let name = absolute.file_name().map_or_else(|| "search".to_owned(), |name| name.to_string_lossy().into_owned());
+    let name = folder_name(run);
     Ok(document(&name, &body(&name, &search, &entries)))
 }
 
@@ -43,9 +40,7 @@ fn ranked<'e>(search: &Search, entries: &'e [Entry]) -> Vec<(&'e Entry, f64)> {
     let furthest = |entry: &Entry| !entries.iter().any(|other| other.trial == entry.trial && other.rung > entry.rung);
     let last = entries.iter().filter(|entry| furthest(entry));
     let mut ranked: Vec<(&Entry, f64)> = last.filter_map(|entry| Some((entry, entry.outcome.value()?))).collect();
-    let cost = |value| search.goal.cost(value);
-    ranked
-        .sort_by(|(a, x), (b, y)| b.rung.cmp(&a.rung).then(cost(*x).total_cmp(&cost(*y))).then(a.trial.cmp(&b.trial)));
+    ranked.sort_by(|(a, _), (b, _)| search.order(a, b).then(a.trial.cmp(&b.trial)));
     ranked
 }
 

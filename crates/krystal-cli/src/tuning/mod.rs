@@ -8,6 +8,10 @@ mod search_file;
 mod trial_runner;
 mod tuner;
 
+/// Files of a search's folder: what is searched, and what its trials came to.
+pub(crate) const SPACE: &str = "space.toml";
+pub(crate) const LEDGER: &str = "trials.jsonl";
+
 pub(crate) use command_line::CommandLine;
 pub(crate) use ledger::{Entry, Ledger, Outcome, read_ledger};
 pub(crate) use search_file::{Goal, Range, Search};

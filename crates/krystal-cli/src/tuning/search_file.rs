@@ -1,5 +1,6 @@
 //! `space.toml`: what is searched, over which command, for which number.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -8,6 +9,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::halving::Budget;
+use super::ledger::Entry;
 use crate::failure::{one_line, usage};
 
 /// A search, as its file says it.
@@ -194,6 +196,16 @@ fn rounded(number: f64) -> f64 {
 }
 
 impl Search {
+    /// From better to worse: whoever went further is better; among those that went as far the number counts. Whoever
+    /// has no number is worst.
+    pub(crate) fn order(&self, a: &Entry, b: &Entry) -> Ordering {
+        let cost = |entry: &Entry| entry.outcome.value().map(|value| self.goal.cost(value));
+        match (cost(a), cost(b)) {
+            (Some(x), Some(y)) => b.rung.cmp(&a.rung).then(x.total_cmp(&y)),
+            (x, y) => x.is_none().cmp(&y.is_none()),
+        }
+    }
+
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;

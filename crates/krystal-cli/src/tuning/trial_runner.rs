@@ -153,15 +153,13 @@ fn tail(path: &Path) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Failures and how often there was each, the most frequent first.
-pub(crate) fn reasons<'o>(outcomes: impl Iterator<Item = &'o Outcome>) -> Vec<(&'o str, usize)> {
+/// Why most of those that failed did; of reasons as frequent, the first by the alphabet.
+pub(crate) fn commonest_reason<'o>(outcomes: impl Iterator<Item = &'o Outcome>) -> Option<&'o str> {
     let mut counts = BTreeMap::new();
     for outcome in outcomes {
         if let Outcome::Failure(reason) = outcome {
             *counts.entry(reason.as_str()).or_insert(0) += 1;
         }
     }
-    let mut reasons: Vec<_> = counts.into_iter().collect();
-    reasons.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-    reasons
+    counts.into_iter().rev().max_by_key(|(_, n)| *n).map(|(reason, _)| reason)
 }

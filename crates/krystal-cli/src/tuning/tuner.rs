@@ -10,7 +10,7 @@ use super::command_line::Filling;
 use super::halving::Budget;
 use super::ledger::{Entry, Ledger, Outcome, object};
 use super::search_file::{Range, Search, Setting};
-use super::trial_runner::{Launch, TrialRunner, reasons};
+use super::trial_runner::{Launch, TrialRunner, commonest_reason};
 
 /// Searches.
 #[derive(Debug)]
@@ -84,8 +84,7 @@ impl<'a> Tuner<'a> {
             }
             if self.swarm.best().is_none() {
                 let outcomes = self.ledger.entries().iter().map(|entry| &entry.outcome);
-                let (n, reasons) = (asked.len(), reasons(outcomes));
-                let most = reasons.first().map_or("", |(reason, _)| *reason);
+                let (n, most) = (asked.len(), commonest_reason(outcomes).unwrap_or_default());
                 let trials = self.trials.display();
                 return Err(anyhow!(
                     "none of the first {n} trials came to a number: {most}; their output is in {trials}"
@@ -184,12 +183,8 @@ impl<'a> Tuner<'a> {
 
     /// The best trial so far.
     pub(crate) fn best(&self) -> Option<Best> {
-        let cost = |entry: &Entry| entry.outcome.value().map(|value| self.search.goal.cost(value));
-        let ranked = self.entries().iter().filter_map(|entry| Some((entry, cost(entry)?)));
-        let by_rung_then_cost = |(a, x): &(&Entry, f64), (b, y): &(&Entry, f64)| {
-            b.rung.cmp(&a.rung).then(x.total_cmp(y)).then(a.trial.cmp(&b.trial))
-        };
-        let (entry, _) = ranked.min_by(by_rung_then_cost)?;
+        let ranked = self.entries().iter().filter(|entry| entry.outcome.value().is_some());
+        let entry = ranked.min_by(|a, b| self.search.order(a, b).then(a.trial.cmp(&b.trial)))?;
         let settings: Vec<(String, Setting)> = self
             .search
             .space

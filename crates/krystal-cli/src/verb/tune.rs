@@ -16,7 +16,7 @@ use crate::failure::usage;
 use crate::report;
 use crate::terminal::{Terminal, error_line};
 use crate::training::next_free;
-use crate::tuning::{Best, CommandLine, Entry, Ledger, Outcome, Search, TrialRunner, Tuner};
+use crate::tuning::{Best, CommandLine, Entry, LEDGER, Ledger, SPACE, Search, TrialRunner, Tuner};
 
 /// Flags of `krystal tune`.
 #[derive(Debug, Args, Serialize)]
@@ -88,10 +88,6 @@ pub(crate) struct Options {
     command: Vec<String>,
 }
 
-/// Files of a run directory.
-const SPACE: &str = "space.toml";
-const LEDGER: &str = "trials.jsonl";
-
 /// Whether everything is to end.
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -113,19 +109,16 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal) -> any
     let ledger = Ledger::open(run.join(LEDGER))?;
     let mut tuner = Tuner::new(&search, runner, ledger, &run, global.seed, options.trials)?;
     let mut progress = terminal.progress("tuning", usize::try_from(options.trials).unwrap_or(0));
-    let (mut seen, mut best) = (0, None::<(usize, f64)>);
+    let (mut seen, mut best) = (0, None::<Entry>);
     let searched = tuner.run(|entry| {
         seen += usize::from(entry.rung == 0);
-        if let Outcome::Value(value) = entry.outcome {
-            let is_better = |(rung, best): (usize, f64)| {
-                entry.rung > rung || (entry.rung == rung && search.goal.cost(value) < search.goal.cost(best))
-            };
-            if best.is_none_or(is_better) {
-                best = Some((entry.rung, value));
-                progress.line(&found(entry, value));
-            }
+        let is_better = best.as_ref().is_none_or(|best| search.order(entry, best).is_lt());
+        if let Some(value) = entry.outcome.value().filter(|_| is_better) {
+            progress.line(&found(entry, value));
+            best = Some(entry.clone());
         }
-        progress.set(seen, &best.map_or_else(String::new, |(_, value)| format!("best {value}")));
+        let value = best.as_ref().and_then(|best| best.outcome.value());
+        progress.set(seen, &value.map_or_else(String::new, |value| format!("best {value}")));
     });
     drop(progress);
     searched?;
