@@ -21,5 +21,7 @@ pub use krystal_rl as rl;
 pub use krystal_swarm as swarm;
 #[cfg(feature = "verify")]
 pub use krystal_verify as verify;
+#[cfg(feature = "llm")]
+pub use llm_providers as llm;
 #[cfg(feature = "spheres")]
 pub use sphere_hierarchy as spheres;

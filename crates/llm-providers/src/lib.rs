@@ -1,0 +1,37 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod base64_bytes;
+mod blocks;
+mod capabilities;
+mod endpoint;
+mod error;
+mod event;
+mod http_provider;
+mod message;
+mod protocol;
+mod provider;
+mod redact;
+mod request;
+mod response;
+mod retry_hint;
+mod stream;
+
+pub mod decode;
+pub mod transport;
+
+pub use capabilities::{Capabilities, Feature};
+pub use endpoint::Endpoint;
+pub use error::{ApiError, ApiErrorKind, Deadline, Error, Phase, Result};
+pub use event::{BlockStart, StreamEvent};
+pub use http_provider::HttpProvider;
+pub use message::{Content, File, Media, MediaSource, Message, Opaque, Reasoning, Role, Text, ToolCall, ToolResult};
+pub use protocol::{Decode, Mode, Protocol};
+pub use provider::{
+    Availability, BoxFuture, EmbeddingProvider, EmbeddingRequest, EmbeddingResponse, LlmProvider, LlmProviderExt,
+};
+pub use request::{
+    Effort, FunctionTool, JsonSchema, OnUnsupported, OutputFormat, ReasoningOptions, Request, Tool, ToolChoice,
+};
+pub use response::{LogProbs, Response, Stop, StopReason, TokenLogProb, Usage};
+pub use stream::{EventStream, ResponseStream};
