@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use crate::bench::PACKAGE;
 use crate::command::{self, cargo, has_cargo};
-use crate::{graph, system, test};
+use crate::{graph, llm_servers, system, test};
 
 /// Options of `cargo xtask ci`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -45,6 +45,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     timer.lap("documentation");
     optimiser_benchmark(arguments)?;
     timer.lap("benchmark of optimisers");
+    servers_of_others(arguments)?;
+    timer.lap("servers of others");
     let closing = test::run(&arguments.test)?;
     timer.lap("tests");
     println!("every check passed; the tests closed with:");
@@ -65,6 +67,17 @@ fn dependency_rules(strict: bool) -> anyhow::Result<()> {
         return skip(strict, "advisories: their database could not be fetched");
     }
     command::run(&mut cargo(["deny", "--offline", "check", "advisories"]))
+}
+
+/// The servers that `llm-providers` is tested against, where it is chosen.
+fn servers_of_others(arguments: &Arguments) -> anyhow::Result<()> {
+    let chosen = &arguments.test.packages;
+    if chosen.is_empty() || chosen.iter().any(|name| name == "llm-providers") {
+        for missing in llm_servers::install()? {
+            skip(arguments.strict, &missing)?;
+        }
+    }
+    Ok(())
 }
 
 fn skip(strict: bool, what: &str) -> anyhow::Result<()> {

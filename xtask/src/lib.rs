@@ -6,6 +6,7 @@ pub mod bench;
 pub mod ci;
 pub mod command;
 pub mod graph;
+pub mod llm_servers;
 pub mod mpi;
 pub mod release;
 pub mod system;

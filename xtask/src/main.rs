@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, ci, release, test};
+use xtask::{bench, ci, llm_servers, release, test};
 
 /// Tasks of the workspace.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ enum Task {
     Ci(ci::Arguments),
     /// Run a benchmark.
     Bench(bench::Arguments),
+    /// Install the servers and clients of others that the tests of llm-providers speak with.
+    LlmServers,
     /// Show or rehearse a release, in the order of the dependency graph.
     Release(release::Arguments),
 }
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments).map(drop),
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::LlmServers => llm_servers::run(),
         Task::Release(arguments) => release::run(&arguments),
     };
     match result {

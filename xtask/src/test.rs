@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::command::{cargo, has_cargo, root, run_keeping};
 use crate::graph::{Package, packages};
-use crate::mpi;
+use crate::{llm_servers, mpi};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -75,6 +75,7 @@ fn missing() -> Vec<String> {
         ("fixtures/hf", "comparisons with transformers and peft"),
         ("fixtures/grpo", "comparisons with TRL and torch"),
         ("data/gsm8k", "tests on GSM8K"),
+        ("data/llm-recordings", "recorded traffic of hosted models"),
     ] {
         if !shared.join(folder).is_dir() {
             missing.push(format!("{what}: no {folder} in the folder that KRYSTAL_SHARED names (default ../shared)"));
@@ -82,6 +83,9 @@ fn missing() -> Vec<String> {
     }
     if let Some(reason) = mpi::missing() {
         missing.push(format!("tests on several ranks under MPI: {reason}"));
+    }
+    if !llm_servers::folder().is_dir() {
+        missing.push("servers and clients of hosted models: `cargo xtask llm-servers` installs them".to_owned());
     }
     if !has_cargo("nextest") {
         missing.push("parallel test binaries: cargo-nextest is not installed, Cargo's own runner is used".to_owned());
