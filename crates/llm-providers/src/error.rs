@@ -301,6 +301,20 @@ impl From<ApiError> for Error {
 }
 
 impl Error {
+    /// An answer of `provider` that is not the JSON it should be. What serde says quotes the answer; this gives its place alone.
+    pub(crate) fn of_json(provider: &str, expected: &str, error: &serde_json::Error) -> Self {
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "JSON of another form",
+            serde_json::error::Category::Eof => "JSON that is cut off",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "what is not JSON",
+        };
+        Self::Decode {
+            provider: provider.to_owned(),
+            expected: expected.to_owned(),
+            found: format!("{what} at line {} column {}", error.line(), error.column()),
+        }
+    }
+
     /// Whether another attempt may succeed, as the vendors' own clients judge it: connections and deadlines, and what
     /// [`ApiError::is_retryable`] says. What was repeated already is not.
     pub fn is_retryable(&self) -> bool {

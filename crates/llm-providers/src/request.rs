@@ -138,6 +138,11 @@ impl Request {
         self
     }
 
+    /// Merges the vendor's own keys into a body, objects into objects.
+    pub(crate) fn merge_extra(&self, body: &mut Map<String, Value>) {
+        merge(body, &self.extra);
+    }
+
     /// This request without what `provider` cannot do, where that is wished.
     ///
     /// # Errors
@@ -189,6 +194,17 @@ impl Request {
             _ => return false,
         }
         true
+    }
+}
+
+fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
+    for (key, value) in from {
+        match (into.get_mut(key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => merge(old, new),
+            _ => {
+                into.insert(key.clone(), value.clone());
+            }
+        }
     }
 }
 

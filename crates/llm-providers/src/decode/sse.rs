@@ -63,6 +63,18 @@ impl SseDecoder {
         let Self { lines, event, limit } = self;
         lines.push(bytes, true, *limit, |line| event.line(line, *limit, &mut take))
     }
+
+    /// The data of an event of one line whose empty line has not come: what a server that ends its body carelessly says last.
+    pub fn rest(&self) -> &[u8] {
+        match (self.event.has_data, self.lines.rest()) {
+            (true, b"") => &self.event.data,
+            (false, line) => {
+                let data = line.strip_prefix(b"data:").unwrap_or_default();
+                data.strip_prefix(b" ").unwrap_or(data)
+            }
+            (true, _) => b"",
+        }
+    }
 }
 
 impl Event {
@@ -151,6 +163,21 @@ mod tests {
             for cut in 0..=body.len() {
                 assert_eq!(events(&[&body[..cut], &body[cut..]]), expected, "{end:?} at {cut}");
             }
+        }
+    }
+
+    #[test]
+    fn an_event_without_its_empty_line_can_be_seen() {
+        for (body, rest) in [
+            ("data: [DONE]", "[DONE]"),
+            ("data: 1\n\ndata:[DONE]\n", "[DONE]"),
+            ("data: 1\n\n", ""),
+            ("data: 1\ndata: 2", ""),
+            ("event: x", ""),
+        ] {
+            let mut decoder = SseDecoder::new(100);
+            decoder.push(body.as_bytes(), |_| Ok(())).unwrap();
+            assert_eq!(decoder.rest(), rest.as_bytes(), "{body:?}");
         }
     }
 
