@@ -55,6 +55,14 @@ pub enum StreamEvent {
     End(Stop),
 }
 
+impl StreamEvent {
+    /// Whether this is a piece of the answer or its end, after which a call cannot be repeated unseen: all but the head (`Start`,
+    /// `Usage`, `Metadata`) and signs of life.
+    pub fn carries_content(&self) -> bool {
+        !matches!(self, Self::Start { .. } | Self::Usage(_) | Self::Metadata(_) | Self::Ping)
+    }
+}
+
 /// What a block will be.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]

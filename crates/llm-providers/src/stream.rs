@@ -83,6 +83,12 @@ impl ResponseStream {
         Self { events: wrap(self.events), ..self }
     }
 
+    /// The events alone, from where reading stands, without gathering them: what a wrapper that looks at events wants. Whoever reads
+    /// them sees to it that they end with [`StreamEvent::End`]; a `ResponseStream` made of them does.
+    pub fn into_events(self) -> EventStream {
+        self.events
+    }
+
     fn incomplete(&self) -> Error {
         Error::Incomplete { provider: self.provider.clone(), missing: "its end".to_owned() }
     }
