@@ -8,6 +8,7 @@ mod endpoint;
 mod error;
 mod event;
 mod http_provider;
+mod memory;
 mod message;
 mod protocol;
 mod provider;
@@ -25,6 +26,7 @@ pub use endpoint::Endpoint;
 pub use error::{ApiError, ApiErrorKind, Deadline, Error, Phase, Result};
 pub use event::{BlockStart, StreamEvent};
 pub use http_provider::HttpProvider;
+pub use memory::{MemoryProvider, Reply};
 pub use message::{Content, File, Media, MediaSource, Message, Opaque, Reasoning, Role, Text, ToolCall, ToolResult};
 pub use protocol::{Decode, Mode, Protocol};
 pub use provider::{
