@@ -5,10 +5,12 @@
 //!
 //! ```
 //! use llm_providers::conformance::{Act, Suite};
-//! use llm_providers::memory::MemoryProvider;
+//! use llm_providers::{MemoryProvider, Reply};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-//! let provider = MemoryProvider::answering(|request| Ok(Act::of(request).and_then(Act::answer).unwrap_or_default()));
+//! let provider = MemoryProvider::answering(|request| {
+//!     Act::of(request).and_then(Act::answer).map_or_else(|| Reply::text("?"), Reply::response)
+//! });
 //! let report = Suite::new(&provider, "any-model").playing([Act::Text, Act::ParallelToolCalls]).run().await;
 //! assert!(report.failures().is_empty(), "{report}");
 //! # });
@@ -26,7 +28,7 @@ use crate::event::{BlockStart, StreamEvent};
 use crate::message::{Content, Message, Reasoning, Role, ToolCall, ToolResult};
 use crate::provider::LlmProvider;
 use crate::request::{FunctionTool, JsonSchema, OutputFormat, ReasoningOptions, Request, ToolChoice};
-use crate::response::{Response, StopReason, Stop};
+use crate::response::{Response, Stop, StopReason};
 
 /// What a server is to do when it is asked [`Act::prompt`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,7 +113,8 @@ impl Act {
             }
             Self::ToolCall => (vec![call("get_weather", &json!({"city": "Paris"}))], StopReason::ToolCalls),
             Self::ParallelToolCalls => {
-                let calls = vec![call("get_weather", &json!({"city": "Paris"})), call("get_time", &json!({"zone": "CET"}))];
+                let calls =
+                    vec![call("get_weather", &json!({"city": "Paris"})), call("get_time", &json!({"zone": "CET"}))];
                 (calls, StopReason::ToolCalls)
             }
             Self::Length => (vec![Content::text("This goes on and")], StopReason::Length),
@@ -149,9 +152,7 @@ fn call(name: &str, arguments: &serde_json::Value) -> Content {
 }
 
 fn tools() -> [crate::request::Tool; 2] {
-    let object = |key: &str| {
-        json!({"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": false})
-    };
+    let object = |key: &str| json!({"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": false});
     [
         FunctionTool::new("get_weather", "The weather of a city", object("city")).into(),
         FunctionTool::new("get_time", "The time of a zone", object("zone")).into(),
@@ -255,7 +256,8 @@ impl<'a> Suite<'a> {
 
     /// Sends a conversation whose last turn answers the calls; any answer will do.
     async fn answer_calls(&self, mut request: Request, response: &Response) -> Result<(), String> {
-        let results: Vec<_> = response.message.tool_calls().map(|call| ToolResult::text(call, "{\"result\": 12}")).collect();
+        let results: Vec<_> =
+            response.message.tool_calls().map(|call| ToolResult::text(call, "{\"result\": 12}")).collect();
         request.messages.push(response.message.clone());
         request.messages.push(Message::tool_results(results));
         self.provider.complete(&request).await.map(drop).map_err(|error| error.to_string())
@@ -279,7 +281,7 @@ impl<'a> Suite<'a> {
 
 /// The features that a request can ask for by its settings alone.
 fn capabilities_of_requests() -> impl Iterator<Item = Feature> {
-    use Feature::{JsonObject, JsonSchema, LogProbs, ParallelToolCalls, Penalties, Seed, Stop, TopK, Tools};
+    use Feature::{JsonObject, JsonSchema, LogProbs, ParallelToolCalls, Penalties, Seed, Stop, Tools, TopK};
     [TopK, Seed, Stop, Penalties, LogProbs, JsonObject, JsonSchema, Tools, ParallelToolCalls, Feature::Reasoning]
         .into_iter()
 }

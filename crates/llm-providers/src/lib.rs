@@ -18,6 +18,7 @@ mod response;
 mod retry_hint;
 mod stream;
 
+pub mod conformance;
 pub mod decode;
 pub mod transport;
 
