@@ -136,6 +136,14 @@ impl Response {
         }
     }
 
+    /// The answer that these events give.
+    #[cfg_attr(not(any(feature = "gemini", feature = "ollama")), allow(dead_code))]
+    pub(crate) fn of_events(events: impl IntoIterator<Item = StreamEvent>) -> Self {
+        let mut response = Self::default();
+        events.into_iter().for_each(|event| response.take(&event));
+        response
+    }
+
     /// This answer as the events of a stream that gives it.
     pub fn into_events(self) -> Vec<StreamEvent> {
         let mut events = vec![StreamEvent::Start { id: self.id, model: self.model }];

@@ -8,6 +8,8 @@ mod endpoint;
 mod error;
 mod event;
 mod http_provider;
+#[cfg_attr(not(any(feature = "anthropic", feature = "gemini", feature = "ollama")), allow(dead_code))]
+mod json;
 mod memory;
 mod message;
 mod protocol;
@@ -20,6 +22,8 @@ mod stream;
 
 pub mod conformance;
 pub mod decode;
+#[cfg(feature = "ollama")]
+pub mod ollama;
 pub mod transport;
 
 pub use capabilities::{Capabilities, Feature};

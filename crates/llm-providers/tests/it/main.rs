@@ -2,4 +2,7 @@
 
 mod conformance;
 mod cuts;
+mod differences;
+#[cfg(feature = "ollama")]
+mod ollama;
 mod recordings;
