@@ -20,6 +20,7 @@ mod response;
 mod retry_hint;
 mod stream;
 
+pub mod client;
 pub mod conformance;
 pub mod decode;
 #[cfg(feature = "ollama")]

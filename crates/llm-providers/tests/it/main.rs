@@ -1,5 +1,6 @@
 //! Everything but the parts that their own files test.
 
+mod client;
 mod conformance;
 mod cuts;
 mod differences;
