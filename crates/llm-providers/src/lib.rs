@@ -25,6 +25,8 @@ pub mod conformance;
 pub mod decode;
 #[cfg(feature = "ollama")]
 pub mod ollama;
+#[cfg(feature = "openai")]
+pub mod openai;
 pub mod transport;
 
 pub use capabilities::{Capabilities, Feature};
@@ -34,6 +36,8 @@ pub use event::{BlockStart, StreamEvent};
 pub use http_provider::HttpProvider;
 pub use memory::{MemoryProvider, Reply};
 pub use message::{Content, File, Media, MediaSource, Message, Opaque, Reasoning, Role, Text, ToolCall, ToolResult};
+#[cfg(feature = "openai")]
+pub use openai::OpenAi;
 pub use protocol::{Decode, Mode, Protocol};
 pub use provider::{
     Availability, BoxFuture, EmbeddingProvider, EmbeddingRequest, EmbeddingResponse, LlmProvider, LlmProviderExt,

@@ -6,4 +6,8 @@ mod cuts;
 mod differences;
 #[cfg(feature = "ollama")]
 mod ollama;
+#[cfg(feature = "openai")]
+mod openai_chat_answers;
+#[cfg(feature = "openai")]
+mod openai_chat_streams;
 mod recordings;

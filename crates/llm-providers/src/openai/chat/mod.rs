@@ -1,0 +1,10 @@
+//! Chat completions.
+
+mod calls;
+mod request;
+mod response;
+mod stream;
+mod wire;
+
+pub(super) use response::response;
+pub(super) use stream::Decoder;
