@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::text::Str;
 use super::usage;
 use crate::error::{Error, Result};
+use crate::json::Str;
 use crate::provider::{EmbeddingRequest, EmbeddingResponse};
 use crate::response::Usage;
 

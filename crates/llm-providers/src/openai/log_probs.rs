@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 
-use super::text::{self, Str};
+use super::sequence;
 use crate::event::StreamEvent;
+use crate::json::Str;
 use crate::response::TokenLogProb;
 
 #[derive(Deserialize)]
@@ -20,7 +21,7 @@ pub(super) struct Entry<'a> {
     /// Null for a probability of zero, which JSON cannot say.
     #[serde(default)]
     logprob: Option<f64>,
-    #[serde(default, borrow, deserialize_with = "text::list")]
+    #[serde(default, borrow, deserialize_with = "sequence::list")]
     top_logprobs: Vec<Entry<'a>>,
 }
 

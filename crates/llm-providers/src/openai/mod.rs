@@ -1,6 +1,7 @@
 //! OpenAI's protocol, as OpenAI speaks it and as the servers that copy it do (llama.cpp, vLLM, OpenRouter and many more).
 //!
-//! [`Api::Chat`] is what everyone understands.
+//! [`Api::Chat`] is what everyone understands; [`Api::Responses`] has what is newer at OpenAI: reasoning that goes on over the calls of
+//! tools, tools of OpenAI's own.
 
 mod chat;
 mod embeddings;
@@ -8,8 +9,9 @@ mod error;
 mod log_probs;
 mod models;
 mod part;
+mod responses;
 mod schema;
-mod text;
+mod sequence;
 mod usage;
 
 use bytes::Bytes;
@@ -30,7 +32,7 @@ use crate::response::Response;
 /// use llm_providers::Endpoint;
 ///
 /// let local = OpenAi::new(Endpoint::new("http://127.0.0.1:8080/v1")?).with_name("llama.cpp");
-/// let hosted = OpenAi::new(Endpoint::new(OpenAi::BASE_URL)?).with_api(Api::Chat);
+/// let hosted = OpenAi::new(Endpoint::new(OpenAi::BASE_URL)?).with_api(Api::Responses);
 /// # Ok::<(), llm_providers::Error>(())
 /// ```
 ///
@@ -46,6 +48,7 @@ pub struct OpenAi {
     reasoning_key: ReasoningKey,
     sends_reasoning: bool,
     asks_for_usage: bool,
+    stores: Option<bool>,
     vendor_is_openai: bool,
 }
 
@@ -73,6 +76,7 @@ impl OpenAi {
             reasoning_key,
             sends_reasoning: !vendor_is_openai,
             asks_for_usage: true,
+            stores: None,
             vendor_is_openai,
         }
     }
@@ -134,6 +138,14 @@ impl OpenAi {
         self
     }
 
+    /// Whether OpenAI keeps answers of the Responses API. Default: unsaid, which there means yes. With `false` a request asks for
+    /// reasoning in encrypted form, so that it can be sent back all the same.
+    #[must_use]
+    pub fn with_store(mut self, stores: bool) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
     /// The organisation that is billed.
     ///
     /// # Errors
@@ -181,6 +193,8 @@ pub enum Api {
     /// `/chat/completions`.
     #[default]
     Chat,
+    /// `/responses`.
+    Responses,
 }
 
 /// The key that bounds the answer of a chat.
@@ -240,6 +254,7 @@ impl Protocol for OpenAi {
 
     fn capabilities(&self) -> Capabilities {
         let lacking: &[Feature] = match self.api {
+            Api::Responses => &[Feature::TopK, Feature::Seed, Feature::Stop, Feature::Penalties],
             Api::Chat if self.vendor_is_openai => &[Feature::TopK],
             Api::Chat => &[],
         };
@@ -253,6 +268,7 @@ impl Protocol for OpenAi {
     fn request(&self, request: &Request, mode: Mode) -> Result<http::Request<Bytes>> {
         let (path, body) = match self.api {
             Api::Chat => ("/chat/completions", self.chat_body(request, mode)?),
+            Api::Responses => ("/responses", self.responses_body(request, mode)?),
         };
         let accept = match mode {
             Mode::Whole => "application/json",
@@ -264,6 +280,7 @@ impl Protocol for OpenAi {
     fn response(&self, _headers: &HeaderMap, body: &[u8]) -> Result<Response> {
         match self.api {
             Api::Chat => chat::response(&self.name, body),
+            Api::Responses => responses::response(&self.name, body),
         }
     }
 
@@ -274,6 +291,7 @@ impl Protocol for OpenAi {
     fn decoder(&self) -> Box<dyn Decode> {
         match self.api {
             Api::Chat => Box::new(chat::Decoder::new(&self.name, self.stream_end)),
+            Api::Responses => Box::new(responses::Decoder::new(&self.name)),
         }
     }
 

@@ -10,4 +10,10 @@ mod ollama;
 mod openai_chat_answers;
 #[cfg(feature = "openai")]
 mod openai_chat_streams;
+#[cfg(feature = "openai")]
+mod openai_embeddings;
+#[cfg(feature = "openai")]
+mod openai_errors;
+#[cfg(feature = "openai")]
+mod openai_responses_answers;
 mod recordings;

@@ -126,7 +126,7 @@ impl Call {
 fn arguments_text(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
     let raw = raw.get();
     if raw.starts_with('"') {
-        serde_json::from_str::<crate::openai::text::Str<'_>>(raw).map(|text| text.0)
+        serde_json::from_str::<crate::json::Str<'_>>(raw).map(|text| text.0)
     } else {
         Ok(raw.into())
     }

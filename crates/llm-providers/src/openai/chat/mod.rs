@@ -6,5 +6,6 @@ mod response;
 mod stream;
 mod wire;
 
+pub(super) use request::{choice_word, function_object};
 pub(super) use response::response;
 pub(super) use stream::Decoder;

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::json::Str;
 use crate::openai::log_probs::Entry;
-use crate::openai::text::{self, Str};
+use crate::openai::sequence;
 
 #[derive(Deserialize)]
 pub(super) struct Chunk<'a> {
@@ -70,7 +71,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for First<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 while let Some(choice) = list.next_element::<Choice<'de>>()? {
                     if choice.index.unwrap_or(0) == 0 {
-                        text::skip(list)?;
+                        sequence::skip(list)?;
                         return Ok(First { choice: Some(choice), listed: true });
                     }
                 }
@@ -121,7 +122,7 @@ pub(super) struct Delta<'a> {
     pub(super) reasoning: Str<'a>,
     #[serde(default, borrow)]
     pub(super) reasoning_details: Option<&'a RawValue>,
-    #[serde(default, borrow, deserialize_with = "text::list")]
+    #[serde(default, borrow, deserialize_with = "sequence::list")]
     pub(super) tool_calls: Vec<ToolCall<'a>>,
     /// What calls of tools were before they could be several.
     #[serde(default, borrow)]
@@ -219,8 +220,8 @@ pub(super) struct Function<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct LogProbs<'a> {
-    #[serde(default, borrow, deserialize_with = "text::list")]
+    #[serde(default, borrow, deserialize_with = "sequence::list")]
     pub(super) content: Vec<Entry<'a>>,
-    #[serde(default, borrow, deserialize_with = "text::list")]
+    #[serde(default, borrow, deserialize_with = "sequence::list")]
     pub(super) refusal: Vec<Entry<'a>>,
 }
