@@ -15,5 +15,7 @@ mod openai_embeddings;
 #[cfg(feature = "openai")]
 mod openai_errors;
 #[cfg(feature = "openai")]
+mod openai_requests;
+#[cfg(feature = "openai")]
 mod openai_responses_answers;
 mod recordings;
