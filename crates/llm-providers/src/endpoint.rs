@@ -121,7 +121,7 @@ impl Endpoint {
 }
 
 /// How a vendor wants its key.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Auth {
     pub(crate) header: &'static str,
     pub(crate) prefix: &'static str,

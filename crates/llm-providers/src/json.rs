@@ -5,51 +5,38 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::request::Request;
 
 /// Reads JSON. The error gives the place, not what stands there.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(provider: &str, expected: &str, bytes: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Decode {
-        provider: provider.to_owned(),
-        expected: expected.to_owned(),
-        found: match error.classify() {
-            serde_json::error::Category::Eof => format!("JSON that breaks off after {} bytes", bytes.len()),
-            serde_json::error::Category::Data => {
-                format!("JSON of another shape at line {}, column {}", error.line(), error.column())
-            }
-            _ => format!("no JSON at line {}, column {}", error.line(), error.column()),
-        },
-    })
+    serde_json::from_slice(bytes).map_err(|error| Error::of_json(provider, expected, &error))
 }
 
-/// The body of a request, with `extra` merged into it, objects into objects.
-pub(crate) fn body(provider: &str, body: &impl Serialize, extra: &Map<String, Value>) -> Result<Vec<u8>> {
-    let written = if extra.is_empty() {
-        serde_json::to_vec(body)
-    } else {
-        serde_json::to_value(body).and_then(|mut body| {
-            merge(&mut body, extra);
-            serde_json::to_vec(&body)
-        })
-    };
-    written.map_err(|_| Error::InvalidRequest {
+/// The body of a request.
+pub(crate) fn body(provider: &str, body: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(body).map_err(|_| unwritable(provider))
+}
+
+/// The body of a request, with what the caller adds to it.
+pub(crate) fn body_with_extra(provider: &str, said: &impl Serialize, request: &Request) -> Result<Vec<u8>> {
+    if request.extra.is_empty() {
+        return body(provider, said);
+    }
+    let mut said = serde_json::to_value(said).map_err(|_| unwritable(provider))?;
+    if let Value::Object(said) = &mut said {
+        request.merge_extra(said);
+    }
+    body(provider, &said)
+}
+
+fn unwritable(provider: &str) -> Error {
+    Error::InvalidRequest {
         provider: provider.to_owned(),
         problem: "expected what JSON can say, a value has no form there".to_owned(),
-    })
-}
-
-fn merge(into: &mut Value, extra: &Map<String, Value>) {
-    let Value::Object(into) = into else { return };
-    for (key, value) in extra {
-        match (into.get_mut(key), value) {
-            (Some(old @ Value::Object(_)), Value::Object(new)) => merge(old, new),
-            _ => {
-                into.insert(key.clone(), value.clone());
-            }
-        }
     }
 }
 
@@ -248,8 +235,8 @@ mod tests {
 
     #[test]
     fn extra_keys_are_merged_last() {
-        let extra = json!({"a": {"c": 3}, "d": [1]});
-        let bytes = body("x", &json!({"a": {"b": 1, "c": 2}, "d": 0}), extra.as_object().unwrap()).unwrap();
+        let request = Request::default().with_extra("a", json!({"c": 3})).with_extra("d", json!([1]));
+        let bytes = body_with_extra("x", &json!({"a": {"b": 1, "c": 2}, "d": 0}), &request).unwrap();
         let merged: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(merged, json!({"a": {"b": 1, "c": 3}, "d": [1]}));
     }

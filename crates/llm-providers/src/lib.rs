@@ -10,6 +10,8 @@ mod event;
 mod http_provider;
 #[cfg_attr(not(any(feature = "anthropic", feature = "gemini", feature = "ollama")), allow(dead_code))]
 mod json;
+#[cfg(any(feature = "anthropic", feature = "gemini"))]
+mod json_schema;
 mod memory;
 mod message;
 mod protocol;
@@ -21,6 +23,8 @@ mod retry_hint;
 mod stream;
 
 pub mod client;
+#[cfg(feature = "anthropic")]
+pub mod anthropic;
 pub mod conformance;
 pub mod decode;
 #[cfg(feature = "ollama")]

@@ -145,7 +145,7 @@ impl Protocol for Ollama {
             Mode::Stream => "application/x-ndjson",
         };
         let body = request::chat(self, request, mode)?;
-        self.endpoint.post("/api/chat", accept, Auth::BEARER, json::body(NAME, &body, &request.extra)?)
+        self.endpoint.post("/api/chat", accept, Auth::BEARER, json::body_with_extra(NAME, &body, request)?)
     }
 
     fn response(&self, _headers: &HeaderMap, body: &[u8]) -> Result<Response> {
@@ -170,12 +170,7 @@ impl Protocol for Ollama {
 
     fn embedding_request(&self, request: &EmbeddingRequest) -> Result<http::Request<Bytes>> {
         let body = request::embed(self, request);
-        self.endpoint.post(
-            "/api/embed",
-            "application/json",
-            Auth::BEARER,
-            json::body(NAME, &body, &Default::default())?,
-        )
+        self.endpoint.post("/api/embed", "application/json", Auth::BEARER, json::body(NAME, &body)?)
     }
 
     fn embeddings(&self, _request: &EmbeddingRequest, body: &[u8]) -> Result<EmbeddingResponse> {

@@ -9,7 +9,7 @@ use rand::RngExt;
 const SMALL: usize = 4096;
 
 /// What a stream in these pieces gives.
-pub fn answer(protocol: &impl Protocol, pieces: &[&[u8]]) -> Result<Response, Error> {
+pub(crate) fn answer(protocol: &impl Protocol, pieces: &[&[u8]]) -> Result<Response, Error> {
     let mut decoder = protocol.decoder();
     let mut events = VecDeque::new();
     let ended = feed(&mut *decoder, pieces, &mut events);
@@ -26,7 +26,7 @@ fn feed(decoder: &mut dyn Decode, pieces: &[&[u8]], events: &mut VecDeque<Stream
 }
 
 /// Where a body is cut.
-pub fn places(body: &[u8], seed: u64) -> Vec<usize> {
+pub(crate) fn places(body: &[u8], seed: u64) -> Vec<usize> {
     if body.len() <= SMALL {
         return (0..=body.len()).collect();
     }
@@ -35,7 +35,7 @@ pub fn places(body: &[u8], seed: u64) -> Vec<usize> {
 }
 
 /// Checks that the cuts change nothing, and gives the answer.
-pub fn check_cuts(protocol: &impl Protocol, body: &[u8], name: &str) -> Response {
+pub(crate) fn check_cuts(protocol: &impl Protocol, body: &[u8], name: &str) -> Response {
     let whole = answer(protocol, &[body]).unwrap_or_else(|error| panic!("{name}: {error}"));
     let bytes: Vec<&[u8]> = body.chunks(1).collect();
     assert!(answer(protocol, &bytes).is_ok_and(|response| response == whole), "{name}: one byte at a time");
@@ -47,7 +47,7 @@ pub fn check_cuts(protocol: &impl Protocol, body: &[u8], name: &str) -> Response
 }
 
 /// Checks that a stream that ends before `end`, the place behind its protocol's last word, is incomplete.
-pub fn check_truncations(protocol: &impl Protocol, body: &[u8], end: usize, name: &str) {
+pub(crate) fn check_truncations(protocol: &impl Protocol, body: &[u8], end: usize, name: &str) {
     for place in places(&body[..end - 1], 2) {
         match answer(protocol, &[&body[..place]]) {
             Err(Error::Incomplete { .. }) => {}

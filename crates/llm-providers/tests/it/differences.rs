@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// A difference that is known: its path (`-` only recorded, `+` only ours, `~` not the same), how often it occurs, and why.
-pub type Known = (&'static str, usize, &'static str);
+pub(crate) type Known = (&'static str, usize, &'static str);
 
 /// Counts differences over many bodies.
 #[derive(Default)]
-pub struct Differences {
+pub(crate) struct Differences {
     counts: BTreeMap<String, Vec<String>>,
 }
 
 impl Differences {
     /// Compares two bodies; places in arrays are not told apart.
-    pub fn add(&mut self, name: &str, recorded: &Value, ours: &Value) {
+    pub(crate) fn add(&mut self, name: &str, recorded: &Value, ours: &Value) {
         self.walk(name, "", recorded, ours);
     }
 
@@ -49,7 +49,7 @@ impl Differences {
 
     /// Fails on a difference that is not known, on one that does not occur, and on another count.
     #[track_caller]
-    pub fn check(&self, known: &[Known]) {
+    pub(crate) fn check(&self, known: &[Known]) {
         let mut wrong = Vec::new();
         for (difference, names) in &self.counts {
             if !known.iter().any(|(path, count, _)| path == difference && *count == names.len()) {

@@ -1,6 +1,8 @@
 //! Everything but the parts that their own files test.
 
 mod client;
+#[cfg(feature = "anthropic")]
+mod anthropic;
 mod conformance;
 mod cuts;
 mod differences;

@@ -6,15 +6,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// A request and its answer.
-pub struct Recording {
+pub(crate) struct Recording {
     /// The file, below the vendor's folder, and which of its documents.
-    pub name: String,
-    pub path: String,
-    pub status: u16,
-    pub content_type: String,
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
     /// The request's body; null where there is none or it is not JSON.
-    pub asked: Value,
-    pub answered: String,
+    pub(crate) asked: Value,
+    pub(crate) answered: String,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ struct Header {
 }
 
 /// The recordings of a vendor in the order of their names; none, with a line that says so, where they are not here.
-pub fn of(vendor: &str) -> Vec<Recording> {
+pub(crate) fn of(vendor: &str) -> Vec<Recording> {
     let shared = std::env::var_os("KRYSTAL_SHARED")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
     let folder = shared.join("data/llm-recordings").join(vendor);
