@@ -23,7 +23,7 @@ use crate::request::Request;
 use crate::response::Response;
 use crate::retry_hint;
 use crate::stream::ResponseStream;
-use crate::transport::{Body, Transport};
+use crate::transport::{Body, Finished, Transport};
 
 /// Largest answer that is read at once, and largest event of a stream, in bytes.
 pub(crate) const LARGEST: usize = 32 << 20;
@@ -123,7 +123,7 @@ impl<P: Protocol> LlmProvider for HttpProvider<P> {
         Box::pin(async move {
             let asked = request.supported(self.name(), &self.capabilities())?;
             let sent = self.protocol.request(&asked, Mode::Stream)?;
-            let (head, body) = self.send(sent, || RequestTexts::of(request)).await?.into_parts();
+            let (mut head, body) = self.send(sent, || RequestTexts::of(request)).await?.into_parts();
             let found = content_type(&head.headers);
             if found == "application/json" {
                 // A server that does not stream answers at once, or with an error under a status of success.
@@ -140,8 +140,10 @@ impl<P: Protocol> LlmProvider for HttpProvider<P> {
                     found: printable(found),
                 });
             }
+            let finished = head.extensions.remove::<Finished>().unwrap_or_default();
             let events = Events {
                 body,
+                finished,
                 decoder: self.protocol.decoder(),
                 queue: VecDeque::new(),
                 failed: None,
@@ -246,6 +248,7 @@ async fn collect(mut body: Body, limit: usize, on_large: OnLarge) -> Result<Byte
 /// The events of a body.
 struct Events {
     body: Body,
+    finished: Finished,
     decoder: Box<dyn Decode>,
     queue: VecDeque<StreamEvent>,
     /// What comes after the queue.
@@ -262,6 +265,9 @@ impl Stream for Events {
         let this = &mut *self;
         loop {
             if let Some(event) = this.queue.pop_front() {
+                if matches!(event, StreamEvent::End(_)) {
+                    this.finished.set();
+                }
                 return Poll::Ready(Some(Ok(event)));
             }
             if let Some(mut error) = this.failed.take() {

@@ -1,13 +1,21 @@
 //! How bytes travel.
 
+#[cfg(feature = "http")]
+mod hyper;
+
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::error::Result;
 use crate::provider::BoxFuture;
+
+#[cfg(feature = "http")]
+pub use self::hyper::{Certificates, HyperConfig, HyperTransport, Pem, Proxy};
 
 /// The body of an answer, in the pieces in which it comes. Nothing is read before it is asked for; dropping it closes the connection.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -24,4 +32,20 @@ pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 pub trait Transport: Debug + Send + Sync + 'static {
     /// Sends a request; the future is done when the head of the answer is there.
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<Body>>>;
+}
+
+/// Among the extensions of a response: the reader of a stream says through it that the answer is whole, so that a body dropped just
+/// before its end (vendors say `[DONE]`, and the end of the body comes a packet later) does not cost the connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Finished(Arc<AtomicBool>);
+
+impl Finished {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }

@@ -6,6 +6,8 @@ mod anthropic;
 mod conformance;
 mod cuts;
 mod differences;
+#[cfg(feature = "http")]
+mod hyper_transport;
 #[cfg(feature = "ollama")]
 mod ollama;
 #[cfg(feature = "openai")]
@@ -21,3 +23,5 @@ mod openai_requests;
 #[cfg(feature = "openai")]
 mod openai_responses_answers;
 mod recordings;
+#[cfg(feature = "http")]
+mod server;
