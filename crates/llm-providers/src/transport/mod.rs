@@ -2,6 +2,7 @@
 
 #[cfg(feature = "http")]
 mod hyper;
+mod replay;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use crate::provider::BoxFuture;
 
 #[cfg(feature = "http")]
 pub use self::hyper::{Certificates, HyperConfig, HyperTransport, Pem, Proxy};
+pub use self::replay::{Cuts, Ending, RecordTransport, ReplayTransport};
 
 /// The body of an answer, in the pieces in which it comes. Nothing is read before it is asked for; dropping it closes the connection.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;

@@ -23,5 +23,6 @@ mod openai_requests;
 #[cfg(feature = "openai")]
 mod openai_responses_answers;
 mod recordings;
+mod replay;
 #[cfg(feature = "http")]
 mod server;

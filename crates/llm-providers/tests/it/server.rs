@@ -9,23 +9,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A connection that the server accepted.
-pub struct Peer {
-    pub stream: TcpStream,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
     /// Which connection, from 0.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 /// A request as it came.
-pub struct Asked {
+pub(crate) struct Asked {
     /// Without its last empty line.
-    pub head: String,
-    pub body: Vec<u8>,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Peer {
     /// The next request; `None` where the client has hung up.
-    pub async fn request(&mut self) -> Option<Asked> {
+    pub(crate) async fn request(&mut self) -> Option<Asked> {
         let end = loop {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end;
@@ -56,58 +56,58 @@ impl Peer {
     }
 
     /// Sends bytes; false where the client has hung up.
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
     /// Sends a whole answer.
-    pub async fn answer(&mut self, status: u16, headers: &str, body: impl AsRef<[u8]>) -> bool {
+    pub(crate) async fn answer(&mut self, status: u16, headers: &str, body: impl AsRef<[u8]>) -> bool {
         let body = body.as_ref();
         let head = format!("HTTP/1.1 {status} Said\r\n{headers}content-length: {}\r\n\r\n", body.len());
         self.send([head.as_bytes(), body].concat()).await
     }
 
     /// Begins a chunked stream of events.
-    pub async fn begin_stream(&mut self) -> bool {
+    pub(crate) async fn begin_stream(&mut self) -> bool {
         self.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await
     }
 
     /// Sends a chunk; an empty one ends the body.
-    pub async fn chunk(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+    pub(crate) async fn chunk(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
         self.send([format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()).await
     }
 
     /// Closes with a reset instead of an end.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
 
     /// Waits until the client hangs up.
-    pub async fn until_closed(&mut self) {
+    pub(crate) async fn until_closed(&mut self) {
         while self.read().await.is_some() {}
     }
 }
 
 /// A server and how many connections it took.
 #[derive(Clone)]
-pub struct Server {
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     n_connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    pub fn n_connections(&self) -> usize {
+    pub(crate) fn n_connections(&self) -> usize {
         self.n_connections.load(Ordering::SeqCst)
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 }
 
 /// Serves every connection with `behave`, until the runtime ends.
-pub async fn serve<F, Fut>(behave: F) -> Server
+pub(crate) async fn serve<F, Fut>(behave: F) -> Server
 where
     F: Fn(Peer) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
