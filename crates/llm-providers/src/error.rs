@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capabilities::Feature;
@@ -104,6 +105,9 @@ pub enum Error {
         #[source]
         last: Box<Error>,
     },
+    /// A request that several callers shared failed.
+    #[error("{0}")]
+    Shared(Arc<Error>),
     /// A budget of money, tokens or retries is spent.
     #[error("the budget of {budget} is spent")]
     BudgetSpent {
@@ -321,6 +325,7 @@ impl Error {
         match self {
             Self::Api(error) => error.is_retryable(),
             Self::Connect { .. } | Self::Transport { .. } | Self::Timeout { .. } | Self::Incomplete { .. } => true,
+            Self::Shared(error) => error.is_retryable(),
             _ => false,
         }
     }
@@ -345,6 +350,7 @@ impl Error {
         match self {
             Self::Api(error) => Some(error),
             Self::Exhausted { last, .. } => last.api(),
+            Self::Shared(error) => error.api(),
             _ => None,
         }
     }
@@ -378,6 +384,7 @@ impl Error {
             Self::Incomplete { .. } => "incomplete",
             Self::TooLarge { .. } => "too_large",
             Self::Exhausted { last, .. } => last.kind(),
+            Self::Shared(error) => error.kind(),
             Self::BudgetSpent { .. } => "budget_spent",
             Self::Unrecorded { .. } => "unrecorded",
         }
