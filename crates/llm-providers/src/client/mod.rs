@@ -2,10 +2,13 @@
 //! provider itself.
 
 mod cache;
+mod config;
 mod costs;
+mod detect;
 mod histogram;
 mod jitter;
 mod limits;
+mod llm_client;
 mod metrics;
 mod observed;
 mod prices;
@@ -14,11 +17,17 @@ mod retry;
 mod retry_budget;
 mod retry_policy;
 mod seconds;
+mod target;
 mod timeouts;
 
 pub use cache::Cache;
+pub use config::{
+    BUDGET_VARIABLE, ClientConfig, Environment, KEY_VARIABLE, Origin, ResolvedConfig, TARGET_VARIABLE, resolve,
+};
 pub use costs::{Budget, Costs};
+pub use detect::{DetectedTarget, Detection, detect};
 pub use limits::{LimitConfig, Limits};
+pub use llm_client::{ClientBuilder, LlmClient};
 pub use metrics::{Metrics, MetricsSnapshot, Series};
 pub use observed::Observed;
 pub use prices::{Price, Prices};
@@ -26,4 +35,5 @@ pub use response_cache::{CacheConfig, CacheWhen, ResponseCache};
 pub use retry::Retry;
 pub use retry_budget::RetryBudget;
 pub use retry_policy::{OnLongHint, RetryPolicy};
+pub use target::{Target, Vendor};
 pub use timeouts::{TimeoutConfig, Timeouts};

@@ -2,8 +2,10 @@
 
 mod cache;
 mod capture;
+mod config;
 mod costs;
 mod limits;
+mod llm_client;
 mod observed;
 mod retry;
 mod script;
