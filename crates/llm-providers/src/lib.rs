@@ -22,9 +22,9 @@ mod response;
 mod retry_hint;
 mod stream;
 
-pub mod client;
 #[cfg(feature = "anthropic")]
 pub mod anthropic;
+pub mod client;
 pub mod conformance;
 pub mod decode;
 #[cfg(feature = "ollama")]

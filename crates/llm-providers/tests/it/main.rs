@@ -1,8 +1,8 @@
 //! Everything but the parts that their own files test.
 
-mod client;
 #[cfg(feature = "anthropic")]
 mod anthropic;
+mod client;
 mod conformance;
 mod cuts;
 mod differences;
@@ -18,8 +18,6 @@ mod openai_chat_streams;
 mod openai_embeddings;
 #[cfg(feature = "openai")]
 mod openai_errors;
-#[cfg(feature = "openai")]
-mod openai_requests;
 #[cfg(feature = "openai")]
 mod openai_responses_answers;
 mod recordings;
