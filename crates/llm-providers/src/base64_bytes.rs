@@ -1,7 +1,7 @@
 //! Bytes as base64 in JSON.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serializer, de};
 
@@ -16,4 +16,12 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 pub(crate) fn encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
+}
+
+/// The bytes of base64, with or without its padding, in either alphabet; `None` for other text.
+#[cfg_attr(not(feature = "gemini"), allow(dead_code))]
+pub(crate) fn decode(text: &str) -> Option<Bytes> {
+    let text = text.trim_end_matches('=');
+    let bytes = STANDARD_NO_PAD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text));
+    bytes.ok().map(Bytes::from)
 }

@@ -27,6 +27,8 @@ pub mod anthropic;
 pub mod client;
 pub mod conformance;
 pub mod decode;
+#[cfg(feature = "gemini")]
+pub mod gemini;
 #[cfg(feature = "ollama")]
 pub mod ollama;
 #[cfg(feature = "openai")]

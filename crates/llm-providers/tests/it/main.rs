@@ -6,6 +6,8 @@ mod client;
 mod conformance;
 mod cuts;
 mod differences;
+#[cfg(feature = "gemini")]
+mod gemini;
 #[cfg(feature = "http")]
 mod hyper_transport;
 #[cfg(feature = "ollama")]
