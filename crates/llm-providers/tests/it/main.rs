@@ -8,6 +8,8 @@ mod cuts;
 mod differences;
 #[cfg(feature = "gemini")]
 mod gemini;
+#[cfg(all(feature = "http", feature = "openai"))]
+mod faults;
 #[cfg(feature = "http")]
 mod hyper_transport;
 #[cfg(feature = "ollama")]

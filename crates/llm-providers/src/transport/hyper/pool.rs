@@ -21,7 +21,7 @@ use super::connect::Io;
 /// Most of a body that is read to save a connection, in pieces.
 const WORTH_READING: usize = 4;
 /// What happened to a connection in so short a time may not be known yet, and needs no asking.
-const FRESH: Duration = Duration::from_millis(100);
+const FRESH: Duration = Duration::from_millis(1);
 
 /// A connection and what drives it. There is no task behind it: whoever waits for the answer drives it, so that a dropped request
 /// leaves nothing behind, and a connection may outlive the runtime it was made in.
