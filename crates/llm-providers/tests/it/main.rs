@@ -6,10 +6,10 @@ mod client;
 mod conformance;
 mod cuts;
 mod differences;
-#[cfg(feature = "gemini")]
-mod gemini;
 #[cfg(all(feature = "http", feature = "openai"))]
 mod faults;
+#[cfg(feature = "gemini")]
+mod gemini;
 #[cfg(feature = "http")]
 mod hyper_transport;
 #[cfg(feature = "ollama")]
@@ -28,3 +28,5 @@ mod recordings;
 mod replay;
 #[cfg(feature = "http")]
 mod server;
+#[cfg(all(feature = "anthropic", feature = "gemini", feature = "http", feature = "ollama", feature = "openai"))]
+mod servers;
