@@ -8,5 +8,6 @@ mod limits;
 mod llm_client;
 mod observed;
 mod retry;
+mod router;
 mod script;
 mod timeouts;
