@@ -7,6 +7,8 @@ mod demo;
 mod distributed;
 mod failure;
 mod generation;
+mod hosted;
+mod interrupt;
 mod model;
 mod process;
 mod progress;

@@ -24,6 +24,8 @@ pub(crate) struct Ending<'a> {
     pub(crate) trained: &'a Path,
     /// The command to try next.
     pub(crate) next: String,
+    /// What the judge did, if there was one.
+    pub(crate) judge: Option<(String, Value)>,
     pub(crate) seconds: f64,
 }
 
@@ -56,6 +58,9 @@ impl Ending<'_> {
         if let Some(rate) = self.watch.tokens_per_second() {
             fact("speed", format!("{rate:.0} tokens/s"));
         }
+        if let Some((text, _)) = &self.judge {
+            fact("judge", text.clone());
+        }
         fact("time", format!("{:.1} s", self.seconds));
         fact("run directory", self.run.path().display().to_string());
         let TrainSummary { step, total_steps, .. } = self.summary;
@@ -79,6 +84,7 @@ impl Ending<'_> {
             "total_steps": self.summary.total_steps,
             "num_tokens": self.summary.num_tokens,
             "tokens_per_second": self.watch.tokens_per_second(),
+            "judge": self.judge.as_ref().map(|(_, object)| object),
             "seconds": self.seconds,
             "run_dir": self.run.path(),
             "trained": self.trained,

@@ -15,7 +15,7 @@ pub(crate) use agreement::{agree_on_data, agree_on_model};
 pub(crate) use divergence::divergence;
 pub(crate) use ending::Ending;
 pub(crate) use outcome::{Outcome, percent};
-pub(crate) use prompts::{PromptOptions, check_golds, drop_long, hold_out, one_reward};
+pub(crate) use prompts::{PromptOptions, TaskName, check_golds, drop_long, hold_out, one_reward};
 pub(crate) use run_folder::{Opened, RunOptions, keep_whole_model, next_free, resolved, resumable, write_config};
 pub(crate) use trainable::{TrainableOptions, Trained, What};
 pub(crate) use watch::{Watch, clock};

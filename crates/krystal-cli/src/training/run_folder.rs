@@ -72,7 +72,8 @@ pub(crate) fn next_free(runs: &Path, verb: &str) -> PathBuf {
 /// Everything that was decided, as flags that decide it again. Paths are made absolute, so that the run can be resumed from
 /// anywhere.
 pub(crate) fn resolved<S: Settings>(options: &impl Serialize, global: &Global, settings: &S) -> anyhow::Result<Table> {
-    const PATHS: [&str; 5] = ["model", "adapter", "data", "eval_data", "init"];
+    const PATHS: [&str; 8] =
+        ["model", "adapter", "data", "eval_data", "init", "rubric_file", "prices", "provider_cache"];
     let mut table = Table::try_from(options).context("the options cannot be written as TOML")?;
     table.extend(Table::try_from(global).context("the options cannot be written as TOML")?);
     table.extend(settings::to_table(settings)?);

@@ -1,36 +1,14 @@
 //! A run, as it is shown while it goes on.
 
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use krystal::grpo::lm::Ranks;
 use krystal::grpo::{Clock, Evaluation, Observer, StepMetrics};
 
 use super::outcome::percent;
+use crate::interrupt;
 use crate::progress::Progress;
-use crate::terminal::{Terminal, error_line};
-
-/// Whether the run was asked to end after the current step.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Makes Ctrl-C (and a request to terminate) end the run after the current step, with a checkpoint; a second one ends the
-/// process at once.
-fn listen() {
-    static LISTENING: Once = Once::new();
-    LISTENING.call_once(|| {
-        let heard = ctrlc::set_handler(|| {
-            if STOP.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            error_line("stopping after this step, with a checkpoint; once more to end at once");
-        });
-        if let Err(error) = heard {
-            // The run is as good without it.
-            error_line(&format!("warning: Ctrl-C will end the run without a checkpoint: {error}"));
-        }
-    });
-}
+use crate::terminal::Terminal;
 
 /// Shows every step, and keeps what the table at the end needs.
 #[derive(Debug)]
@@ -61,7 +39,7 @@ impl Watch {
 
 impl Observer for Watch {
     fn on_start(&mut self, step: u64, total_steps: u64) {
-        listen();
+        interrupt::listen("stopping after this step, with a checkpoint; once more to end at once");
         let mut progress = self.terminal.progress(self.label, total_steps as usize);
         progress.set(step as usize, "");
         self.progress = Some(progress);
@@ -107,7 +85,7 @@ impl Observer for Watch {
 
     /// All ranks stop after the same step, or none; one that has lost the others has no next step.
     fn should_stop(&self) -> bool {
-        self.ranks.any(STOP.load(Ordering::SeqCst)).unwrap_or(true)
+        self.ranks.any(interrupt::heard()).unwrap_or(true)
     }
 }
 

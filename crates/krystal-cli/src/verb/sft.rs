@@ -10,20 +10,22 @@ use clap::Args;
 use krystal::grpo::data::{Prompt, Record, read_jsonl};
 use krystal::grpo::lm::Ranks;
 use krystal::grpo::sft::demonstration_loss;
-use krystal::grpo::{Demonstration, Policy, SftConfig, SftTrainer};
+use krystal::grpo::{Demonstration, Policy, RunDir, SftConfig, SftTrainer};
 use krystal::lm::config::ModelConfig;
 use krystal::lm::{LanguageModel, Tokenizer, initial_tensors};
+use krystal::verify::ProblemSet;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::failure::usage;
+use crate::hosted::{HostedOptions, Lesson, Taught, TeacherOptions, draw};
 use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
 use crate::training::{
-    Opened, RunOptions, TrainableOptions, Trained, Watch, What, agree_on_data, agree_on_model, clock, hold_out,
-    keep_whole_model, resolved, resumable, write_config,
+    Opened, PromptOptions, RunOptions, TaskName, TrainableOptions, Trained, Watch, What, agree_on_data, agree_on_model,
+    check_golds, clock, hold_out, keep_whole_model, resolved, resumable, write_config,
 };
 
 /// Flags of `krystal sft`.
@@ -33,12 +35,21 @@ Examples:
   krystal sft --model DIR --data demonstrations.jsonl
   krystal sft --model DIR --data demonstrations.jsonl --train all --num-train-epochs 1
   krystal sft --init config.json --data demonstrations.jsonl --learning-rate 1e-3 --max-steps 500
+  krystal sft --teacher openai:gpt-5-mini --data questions.jsonl --reward math --model DIR
+      asks the teacher, keeps what is right, and learns from it
+  krystal sft --teacher ollama:qwen3 --task arithmetic --limit 500 --teacher-system 'Answer with a number alone.'
+      without a model: leaves the demonstrations in runs/sft-1/demonstrations.jsonl
   krystal sft --resume runs/sft-1
 
 A demonstration is a line {\"prompt\": .., \"completion\": ..}; a prompt of messages goes through the chat template. --init makes a
 fresh model of a config.json, with a token for each character of the data (its vocab_size and special tokens are filled in).
 
-With --json the line is {\"eval_loss_before\": .., \"eval_loss_after\": .., \"seconds\": .., \"run_dir\": .., \"trained\": ..}.")]
+With --teacher a hosted model gives the demonstrations: its key is read from OPENAI_API_KEY, ANTHROPIC_API_KEY, GOOGLE_API_KEY or
+GEMINI_API_KEY. All it says is kept in teacher.jsonl of the run directory as it comes, and never asked for twice; what --reward accepts is
+in demonstrations.jsonl.
+
+With --json the line is {\"eval_loss_before\": .., \"eval_loss_after\": .., \"seconds\": .., \"run_dir\": .., \"trained\": ..}, with
+{.., \"teacher\": {\"kept\": .., \"acceptance_rate\": .., \"cost_usd\": .., ..}} where there is one.")]
 pub(crate) struct Options {
     /// Hugging Face folder of a Llama, Mistral, Qwen2 or Qwen3 model
     #[arg(long, value_name = "DIR")]
@@ -48,9 +59,25 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE.json", conflicts_with = "model")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<PathBuf>,
-    /// JSONL file of demonstrations
+    /// JSONL file of demonstrations, or of prompts for --teacher
     #[arg(long, value_name = "FILE.jsonl", help_heading = "Data")]
-    pub(crate) data: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<PathBuf>,
+    /// A built-in task whose problems --teacher solves, instead of a file: `arithmetic`
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "data",
+        requires = "teacher",
+        hide_possible_values = true,
+        help_heading = "Data"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) task: Option<TaskName>,
+    /// Read this many records at most
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
     /// Column of the prompt [default: prompt, or else question]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +96,12 @@ pub(crate) struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) run: RunOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) teacher: TeacherOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) hosted: HostedOptions,
     #[command(flatten)]
     #[serde(skip)]
     pub(crate) sft: Given<SftConfig>,
@@ -91,7 +124,22 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal, ranks:
         config.learning_rate = SftConfig::default().learning_rate;
     }
     config.validate()?;
-    let examples = options.examples()?;
+    let (opened, taught) = match options.teacher.teacher {
+        Some(_) => {
+            let (opened, taught) = options.ask_teacher(&config, global, terminal, ranks)?;
+            if options.model.is_none() && options.init.is_none() {
+                show_taught(&opened, &taught, started, terminal);
+                return Ok(());
+            }
+            (Some(opened), Some(taught))
+        }
+        None => (None, None),
+    };
+    let data = taught.as_ref().map(|taught| taught.path.as_path()).or(options.data.as_deref());
+    let Some(data) = data else {
+        return Err(usage("no demonstrations: expected --data FILE.jsonl, or --teacher TARGET"));
+    };
+    let examples = options.examples(data)?;
     let model = match (&options.model, &options.init) {
         (Some(path), _) => open_model(path, terminal)?,
         (None, Some(path)) => fresh(path, &examples, global.seed)?,
@@ -115,7 +163,7 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal, ranks:
     let before = loss(&policy)?;
     let mut watch = Watch::new("training", terminal, ranks);
     let mut trainer = SftTrainer::new(config.clone(), policy, demonstrations)?.with_clock(clock());
-    let Opened { run, resumes } = options.run.open("sft", ranks)?;
+    let Opened { run, resumes } = opened.map_or_else(|| options.run.open("sft", ranks), Ok)?;
     if let Some(run) = &run {
         trainer = match resumes {
             true => trainer.resume_from(run.clone(), &mut watch)?,
@@ -138,6 +186,9 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal, ranks:
     let trained = if whole { keep_whole_model(&run)? } else { run.adapter_path() };
     let seconds = started.elapsed().as_secs_f64();
     let line = |name: &str, text: String| terminal.line(&format!("{name:16} {text}"));
+    if let Some(taught) = &taught {
+        line("teacher", taught.text.clone());
+    }
     if let (Some(before), Some(after)) = (before, after) {
         let n = held_out.len();
         line("held-out loss", format!("{before:.4} before, {after:.4} after, {n} demonstrations (nats per token)"));
@@ -168,8 +219,21 @@ pub(crate) fn run(options: &Options, global: &Global, terminal: Terminal, ranks:
         "seconds": seconds,
         "run_dir": run.path(),
         "trained": trained,
+        "teacher": taught.map(|taught| taught.json),
     }));
     Ok(())
+}
+
+/// Says what a teacher left, where nothing is trained on it.
+fn show_taught(opened: &Opened, taught: &Taught, started: Instant, terminal: Terminal) {
+    let line = |name: &str, text: String| terminal.line(&format!("{name:16} {text}"));
+    let seconds = started.elapsed().as_secs_f64();
+    line("teacher", taught.text.clone());
+    line("time", format!("{seconds:.1} s"));
+    line("demonstrations", taught.path.display().to_string());
+    line("next", format!("krystal sft --model DIR --data {}", taught.path.display()));
+    let run = opened.run.as_ref().map(RunDir::path);
+    terminal.json(&json!({ "teacher": taught.json, "seconds": seconds, "run_dir": run }));
 }
 
 /// A prompt and the text it should get.
@@ -179,13 +243,61 @@ struct Example {
 }
 
 impl Options {
-    fn examples(&self) -> anyhow::Result<Vec<Example>> {
-        let records = read_jsonl(&self.data, self.prompt_column.as_deref())?;
+    /// Opens the run directory and has the teacher fill it.
+    fn ask_teacher(
+        &self,
+        config: &SftConfig,
+        global: &Global,
+        terminal: Terminal,
+        ranks: &Ranks,
+    ) -> anyhow::Result<(Opened, Taught)> {
+        if ranks.are_many() {
+            return Err(usage("--teacher is for one process: expected no --distributed"));
+        }
+        let spec = self.teacher.reward.as_deref().or(self.task.map(|_| "exact"));
+        let prompts = PromptOptions {
+            data: self.data.clone(),
+            task: self.task,
+            prompt_column: self.prompt_column.clone(),
+            chat: false,
+            system: None,
+            template: None,
+            limit: self.limit,
+            max_prompt_length: None,
+        };
+        let records = prompts.records(ProblemSet::Training, global.seed)?;
+        if let Some(spec) = spec.filter(|_| !self.teacher.accept_all) {
+            check_golds(spec, &records, terminal)?;
+        }
+        let opened = self.run.open("sft", ranks)?;
+        let Some(run) = &opened.run else { return Err(usage("--teacher is for one process")) };
+        write_config(run, "sft", &resolved(self, global, config)?)?;
+        let again = format!("krystal sft --resume {}", run.path().display());
+        let lesson = Lesson {
+            options: &self.teacher,
+            asking: &self.hosted,
+            spec,
+            records: &records,
+            folder: run.path(),
+            again: &again,
+            seed: global.seed,
+        };
+        let taught = draw(lesson, terminal)?;
+        Ok((opened, taught))
+    }
+
+    fn examples(&self, data: &Path) -> anyhow::Result<Vec<Example>> {
+        // What a teacher left has columns of its own names, and as many records as were asked for.
+        let is_taught = self.teacher.teacher.is_some();
+        let mut records = read_jsonl(data, self.prompt_column.as_deref().filter(|_| !is_taught))?;
+        if !is_taught {
+            records.truncate(self.limit.unwrap_or(usize::MAX));
+        }
         let example = |(i, record): (usize, Record)| {
             let column = match &self.completion_column {
-                Some(name) => name.as_str(),
-                None if record.columns.contains_key("completion") => "completion",
-                None => "answer",
+                Some(name) if !is_taught => name.as_str(),
+                _ if record.columns.contains_key("completion") => "completion",
+                _ => "answer",
             };
             let completion = match record.columns.get(column) {
                 Some(Value::String(text)) if !text.is_empty() => text.clone(),
@@ -199,8 +311,7 @@ impl Options {
             .into_iter()
             .enumerate()
             .map(|(i, record)| {
-                let example =
-                    example((i, record)).with_context(|| format!("{}: record {}", self.data.display(), i + 1));
+                let example = example((i, record)).with_context(|| format!("{}: record {}", data.display(), i + 1));
                 example.map(|(_, example)| example)
             })
             .collect()

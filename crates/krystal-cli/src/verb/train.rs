@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use krystal::grpo::advantage::Aggregation;
 use krystal::grpo::data::{Prompt, Record};
 use krystal::grpo::lm::{Ranks, SharedReward};
 use krystal::grpo::verify::VerifierReward;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use crate::cli::Global;
 use crate::demo;
 use crate::failure::usage;
+use crate::hosted::{HostedOptions, Judge, JudgeOptions};
 use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
@@ -39,6 +41,9 @@ Examples:
       the same with five layers that learn and forget at their own pace; --agents 3 for three learners
   krystal train --model DIR --data gsm8k.jsonl --reward math --adapter dynamic --agents 4
   krystal train --model DIR --data more.jsonl --reward math --adapter runs/train-1/adapter/hierarchy
+  krystal train --model DIR --data prompts.jsonl --chat --judge ollama:qwen3 --rubric 'Correct, and one sentence.'
+  krystal train --model DIR --data gsm8k.jsonl --reward math --judge openai:gpt-5-mini --judge-weight 0.3 \\
+      --rubric-file style.md --prices prices.toml --max-cost 5
   krystal train --resume runs/train-1
   mpirun -n 4 krystal train --distributed mpi --model DIR --data gsm8k.jsonl --reward math
   krystal train --config runs/train-1/config.toml --seed 2
@@ -47,6 +52,10 @@ Rewards: exact, numeric, math, regex, think_format, soft_overlong, repetition, c
 NAME:KEY=VALUE,.. and separated by commas. The run directory holds config.toml, metrics.jsonl, completions.jsonl, checkpoints/
 and adapter/ (PEFT), or model/ with --train all. With --adapter dynamic there are events.jsonl as well, and in adapter/ the fused
 stack of the first agent (of several, each one's in agents/N/), and hierarchy/, from which a later run goes on.
+
+--judge adds a reward that a hosted model gives, from 0 to 1, by the rubric. Several votes make a grade; where calls fail or votes
+disagree there is none, and the completion has its other rewards alone. Every verdict is kept in judge.jsonl of the run directory: a
+resumed run asks nothing twice. Of a run with --judge alone the evaluation is the judge's as well: --threshold 0.7 says what passes.
 
 With --json the line is {\"eval_before\": {\"pass@1\": .., \"n\": ..}, \"eval_after\": {..}, \"seconds\": .., \"run_dir\": ..}.")]
 pub(crate) struct Options {
@@ -83,6 +92,12 @@ pub(crate) struct Options {
     #[serde(flatten)]
     pub(crate) run: RunOptions,
     #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) judge: JudgeOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) hosted: HostedOptions,
+    #[command(flatten)]
     #[serde(skip)]
     pub(crate) grpo: Given<GrpoConfig>,
 }
@@ -92,6 +107,7 @@ struct Job<P> {
     config: GrpoConfig,
     policy: P,
     rewards: Vec<Box<dyn RewardFunction>>,
+    judge: Option<Judge>,
     records: Vec<Record>,
     /// Problems to evaluate on before and after, by a reward.
     evaluation: Option<(Vec<Record>, Box<dyn RewardFunction>, EvaluateConfig)>,
@@ -159,7 +175,7 @@ impl Start<'_> {
 /// Runs the job in its folder and reports.
 fn train<P: Policy>(job: Job<P>, start: Start<'_>, terminal: Terminal) -> anyhow::Result<()> {
     let Start { options, model, opened, table, started, ranks } = start;
-    let Job { config, policy, rewards, records, evaluation } = job;
+    let Job { config, policy, rewards, judge, records, evaluation } = job;
     let mut watch = Watch::new("training", terminal, ranks);
     let has_evaluation = evaluation.is_some();
     let (max_completion_length, seed) = (config.max_completion_length, config.seed);
@@ -179,6 +195,9 @@ fn train<P: Policy>(job: Job<P>, start: Start<'_>, terminal: Terminal) -> anyhow
             false => trainer.with_run_dir(run.clone())?,
         };
         write_config(run, "train", table)?;
+        if let Some(judge) = &judge {
+            judge.keep_in(&run.path().join("judge.jsonl"))?;
+        }
     }
     if resumes && ranks.are_many() {
         let state = ranks.ask_first(|| anyhow::Ok(trainer.state()?))?;
@@ -206,6 +225,7 @@ fn train<P: Policy>(job: Job<P>, start: Start<'_>, terminal: Terminal) -> anyhow
         run: &run,
         trained: &trained,
         next: format!("krystal generate {model} --prompt {}", example(&asked)),
+        judge: judge.map(|judge| judge.report()),
         seconds: started.elapsed().as_secs_f64(),
     };
     ending.show(terminal);
@@ -237,6 +257,10 @@ pub(crate) fn room_for_prompts(longest: usize, max_completion_length: usize) -> 
 /// A reward function whose work is shared out.
 fn shared(function: Box<dyn RewardFunction>, ranks: &Ranks) -> Box<dyn RewardFunction> {
     Box::new(SharedReward::new(function, ranks.clone()))
+}
+
+fn no_reward() -> anyhow::Error {
+    usage("no reward: expected --reward SPEC, such as --reward math, or --judge TARGET")
 }
 
 /// What is learned from, and what is not.
@@ -274,16 +298,27 @@ impl Options {
         terminal: Terminal,
         ranks: &Ranks,
     ) -> anyhow::Result<Job<P>> {
+        let judge = Judge::of(&self.judge, &self.hosted, global.seed)?;
+        if judge.is_some() && ranks.are_many() {
+            return Err(usage("--judge is for one process: expected no --distributed"));
+        }
         let spec = self.reward_spec()?;
         // What is wrong with the data or the rewards is known before a large model is read.
         let records = self.prompts.records(ProblemSet::Training, global.seed)?;
         let Split { mut records, mut held_out } = self.split(records, global)?;
-        check_golds(&spec, &records, terminal)?;
-        let eval_spec = self.eval_spec(&spec)?;
-        let (_, eval_reward) = one_reward(&eval_spec)?;
-        if !held_out.is_empty() {
-            check_golds(&eval_spec, &held_out, terminal)?;
+        if let Some(spec) = &spec {
+            check_golds(spec, &records, terminal)?;
         }
+        let eval_reward = match (self.eval_spec(spec.as_deref())?, &judge) {
+            (Some(spec), _) => {
+                if !held_out.is_empty() {
+                    check_golds(&spec, &held_out, terminal)?;
+                }
+                one_reward(&spec)?.1
+            }
+            (None, Some(judge)) => judge.reward(),
+            (None, None) => return Err(no_reward()),
+        };
         agree_on_data(&(&records, &held_out), ranks)?;
         let model = Arc::new(open_model(path, terminal)?);
         agree_on_model(&model, ranks)?;
@@ -298,9 +333,21 @@ impl Options {
             let problems = drop_long(&policy, held_out, most, terminal)?;
             Some((problems, shared(eval_reward, ranks), self.evaluate_config(&config, global)))
         };
-        let rewards = VerifierReward::from_spec(&spec)?;
-        let rewards = rewards.into_iter().map(|(reward, _)| shared(Box::new(reward), ranks)).collect();
-        Ok(Job { config, policy, rewards, records, evaluation })
+        let mut rewards: Vec<Box<dyn RewardFunction>> = Vec::new();
+        if let Some(spec) = &spec {
+            rewards.extend(
+                VerifierReward::from_spec(spec)?.into_iter().map(|(reward, _)| shared(Box::new(reward), ranks)),
+            );
+        }
+        if !rewards.is_empty() && judge.is_some() && config.multi_objective_aggregation == Aggregation::SumThenNormalize
+        {
+            terminal.note(
+                "where the judge abstains, a completion counts as one that it gave 0: \
+                 --multi-objective-aggregation normalize_then_sum counts it as the mean of its prompt",
+            );
+        }
+        rewards.extend(judge.iter().map(Judge::reward));
+        Ok(Job { config, policy, rewards, judge, records, evaluation })
     }
 
     /// The trainer's configuration.
@@ -318,26 +365,36 @@ impl Options {
         if !is_demonstration && self.trainable.train == What::All && !self.grpo.has("learning_rate") {
             config.learning_rate = GrpoConfig::default().learning_rate;
         }
-        if let Some(spec) = &self.reward {
-            let weights = VerifierReward::from_spec(spec)?.into_iter().map(|(_, weight)| weight).collect();
+        if self.reward.is_some() || self.judge.judge.is_some() {
+            let spec = if is_demonstration {
+                self.reward.clone().or(Some(demo::REWARD.to_owned()))
+            } else {
+                self.reward_spec()?
+            };
+            let rewards = spec.map_or_else(|| Ok(Vec::new()), |spec| VerifierReward::from_spec(&spec))?;
+            let mut weights: Vec<f64> = rewards.into_iter().map(|(_, weight)| weight).collect();
+            weights.extend(self.judge.judge.as_ref().map(|_| self.judge.judge_weight));
             config.reward_weights = Some(weights);
         }
         Ok(config)
     }
 
-    fn reward_spec(&self) -> anyhow::Result<String> {
-        match (&self.reward, self.prompts.task) {
-            (Some(spec), _) => Ok(spec.clone()),
-            (None, Some(_)) => Ok("exact".to_owned()),
-            (None, None) => Err(usage("no reward: expected --reward SPEC, such as --reward math")),
+    /// The specification of the rewards that need no judge; `None` where the judge is the only one.
+    fn reward_spec(&self) -> anyhow::Result<Option<String>> {
+        match (&self.reward, self.prompts.task, &self.judge.judge) {
+            (Some(spec), ..) => Ok(Some(spec.clone())),
+            (None, Some(_), _) => Ok(Some("exact".to_owned())),
+            (None, None, Some(_)) => Ok(None),
+            (None, None, None) => Err(no_reward()),
         }
     }
 
-    /// The reward to evaluate by: the first of the training rewards, unless another is named.
-    fn eval_spec(&self, spec: &str) -> anyhow::Result<String> {
-        match &self.eval_reward {
-            Some(spec) => Ok(spec.clone()),
-            None => Ok(parse_rewards(spec)?.first().map_or_else(String::new, |first| first.reward.to_string())),
+    /// The reward to evaluate by: the first of the training rewards, unless another is named; `None` where there is only the judge.
+    fn eval_spec(&self, spec: Option<&str>) -> anyhow::Result<Option<String>> {
+        match (&self.eval_reward, spec) {
+            (Some(spec), _) => Ok(Some(spec.clone())),
+            (None, Some(spec)) => Ok(parse_rewards(spec)?.first().map(|first| first.reward.to_string())),
+            (None, None) => Ok(None),
         }
     }
 

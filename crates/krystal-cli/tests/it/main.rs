@@ -3,11 +3,15 @@
 mod adapter;
 mod bad_input;
 mod chat;
+#[cfg(feature = "providers")]
+mod chat_server;
 mod config_file;
 mod doctor;
 mod eval;
 mod generate;
 mod hierarchy;
+#[cfg(feature = "providers")]
+mod hosted;
 mod krystal;
 mod report;
 mod score;

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::hosted::detected;
 use crate::terminal::Terminal;
 
 /// Time for one measurement.
@@ -53,6 +54,7 @@ pub(crate) fn run(options: &Options, terminal: Terminal) -> anyhow::Result<()> {
     findings.push(sum_check::finding()?);
     findings.push(writable(&options.runs));
     findings.push(mpi());
+    findings.push(hosted_models());
     findings.push(fixtures());
     findings.push(accelerator());
     findings.push(python());
@@ -147,6 +149,17 @@ fn writable(folder: &Path) -> Finding {
         Err(error) => format!("{}: cannot write ({error}); choose another folder with --run-dir", folder.display()),
     };
     Finding { name: "run directory", works: Some(works), text, value: json!(works) }
+}
+
+/// Keys by the names of their variables alone.
+fn hosted_models() -> Finding {
+    let (works, text, value) = detected();
+    Finding {
+        name: "hosted models",
+        works: Some(works),
+        text: format!("{text} (only for --provider, --judge, --teacher)"),
+        value,
+    }
 }
 
 fn fixtures() -> Finding {

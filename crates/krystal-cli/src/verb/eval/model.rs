@@ -1,11 +1,9 @@
 //! Answers of a local model.
 
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::Args;
 use krystal::dynlora::{LoraAdapter, LoraConfig};
 use krystal::grpo::lm::LmPolicy;
@@ -13,13 +11,14 @@ use krystal::grpo::{EvaluateConfig, evaluate};
 use krystal::math::sampling::Sampling;
 use krystal::verify::ProblemSet;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::Options;
+use super::summary::{Completions, Summary};
 use crate::cli::Global;
 use crate::model::{open_adapter, open_model};
 use crate::terminal::Terminal;
-use crate::training::{check_golds, drop_long, one_reward, percent};
+use crate::training::{check_golds, drop_long, one_reward};
 use crate::verb::train::room_for_prompts;
 
 /// How answers are drawn.
@@ -96,40 +95,14 @@ pub(super) fn run(options: &Options, path: &Path, global: &Global, terminal: Ter
         out.close()?;
     }
     let seconds = started.elapsed().as_secs_f64();
-    let mut object = Map::new();
-    object.insert("n".into(), json!(evaluation.n));
-    object.insert("num_samples".into(), json!(evaluation.num_samples));
-    for pass in &evaluation.pass_at {
-        let (value, low, high) = (percent(pass.value), percent(pass.low), percent(pass.high));
-        terminal.line(&format!("{:16} {value} [{low}, {high}], 95 % interval", format!("pass@{}", pass.k)));
-        object.insert(format!("pass@{}", pass.k), json!(pass.value));
-        object.insert(format!("pass@{}_low", pass.k), json!(pass.low));
-        object.insert(format!("pass@{}_high", pass.k), json!(pass.high));
-    }
-    let line = |name: &str, text: String| terminal.line(&format!("{name:16} {text}"));
-    line("problems", format!("{}, {} completions each", evaluation.n, evaluation.num_samples));
-    if let Some(mean) = evaluation.mean_reward {
-        line("mean score", format!("{mean:.4}"));
-    }
-    line("length", format!("{:.1} tokens, {} cut", evaluation.mean_length, percent(evaluation.clipped_ratio)));
-    if evaluation.n_abstained > 0 {
-        line("no verdict", evaluation.n_abstained.to_string());
-    }
-    line("time", format!("{seconds:.1} s"));
-    let rest: [(&str, Value); 5] = [
-        ("mean_reward", json!(evaluation.mean_reward)),
-        ("abstained", json!(evaluation.n_abstained)),
-        ("mean_length", json!(evaluation.mean_length)),
-        ("clipped_ratio", json!(evaluation.clipped_ratio)),
-        ("seconds", json!(seconds)),
-    ];
-    object.extend(rest.map(|(name, value)| (name.to_owned(), value)));
-    terminal.json(&Value::Object(object));
+    let mut summary = Summary::new(terminal);
+    summary.evaluation(&evaluation, seconds);
+    summary.end();
     Ok(())
 }
 
 impl Options {
-    fn config(&self, global: &Global) -> EvaluateConfig {
+    pub(super) fn config(&self, global: &Global) -> EvaluateConfig {
         let sampling = &self.sampling;
         let temperature = sampling.temperature.unwrap_or(if sampling.samples > 1 { 1.0 } else { 0.0 });
         EvaluateConfig {
@@ -146,29 +119,5 @@ impl Options {
             batch_prompts: sampling.batch_prompts,
             threshold: self.threshold,
         }
-    }
-}
-
-/// A file of completions; what goes wrong while writing is told at the end.
-struct Completions {
-    path: PathBuf,
-    file: BufWriter<std::fs::File>,
-    written: std::io::Result<()>,
-}
-
-impl Completions {
-    fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = std::fs::File::create(path).with_context(|| format!("{}: cannot create", path.display()))?;
-        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), written: Ok(()) })
-    }
-
-    fn write(&mut self, line: &Value) {
-        if self.written.is_ok() {
-            self.written = writeln!(self.file, "{line}");
-        }
-    }
-
-    fn close(mut self) -> anyhow::Result<()> {
-        self.written.and_then(|()| self.file.flush()).with_context(|| format!("{}: cannot write", self.path.display()))
     }
 }
