@@ -92,6 +92,9 @@ pub(crate) struct Limits {
     pub(crate) listens: bool,
 }
 
+/// Sees an outcome with the number of its question, and what was spent by then.
+pub(crate) type Hear<'h> = &'h mut dyn FnMut(usize, &Result<Answer, Failure>, &Spending);
+
 /// Asks what the journal does not know, and appends each answer to it as it comes. `heard` sees every outcome with the number of its
 /// question, those of the journal first, then the others as they come, and what was spent by then.
 ///
@@ -101,7 +104,7 @@ pub(crate) async fn ask_all(
     questions: &[(&Hosted, Question)],
     journal: &mut Journal,
     limits: Limits,
-    heard: &mut dyn FnMut(usize, &Result<Answer, Failure>, &Spending),
+    heard: Hear<'_>,
 ) -> anyhow::Result<Asked> {
     let mut asked =
         Asked { outcomes: vec![None; questions.len()], kept: 0, spending: Spending::default(), ended: Ended::Done };

@@ -45,7 +45,9 @@ pub(crate) use drawing::{Draws, ask_showing, seed_of, unfinished};
 pub(crate) use journal::Journal;
 #[cfg(feature = "providers")]
 pub(crate) use judge::Judge;
-pub(crate) use judge_options::{JudgeOptions, VoteRule};
+pub(crate) use judge_options::JudgeOptions;
+#[cfg(feature = "providers")]
+pub(crate) use judge_options::VoteRule;
 pub(crate) use options::HostedOptions;
 #[cfg(feature = "providers")]
 pub(crate) use spending::{Spending, dollars};

@@ -46,6 +46,7 @@ pub(crate) struct TeacherOptions {
 
 /// What a teacher is to demonstrate.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "providers"), expect(dead_code, reason = "without hosted models nobody teaches"))]
 pub(crate) struct Lesson<'a> {
     pub(crate) options: &'a TeacherOptions,
     pub(crate) asking: &'a HostedOptions,

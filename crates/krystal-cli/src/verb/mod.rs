@@ -32,11 +32,11 @@ pub(crate) enum Verb {
     /// Run a training command, and launch it again from its last checkpoint when it dies
     Supervise(supervise::Options),
     /// How many problems a model solves; or judge recorded answers
-    Eval(eval::Options),
+    Eval(Box<eval::Options>),
     /// Complete a text
     Generate(generate::Options),
     /// Talk with a model
-    Chat(chat::Options),
+    Chat(Box<chat::Options>),
     /// Log-probability and entropy of a given text, token by token
     Score(score::Options),
     /// A run as one HTML page: charts, dynamics of the layers, completions

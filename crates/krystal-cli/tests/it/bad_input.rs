@@ -12,6 +12,24 @@ fn a_build_without_mpi_says_so() {
 }
 
 #[test]
+#[cfg(not(feature = "providers"))]
+fn a_build_without_hosted_models_says_so() {
+    let tiny = TinyModel::new();
+    let data = tiny.write("data.jsonl", "{\"prompt\": \"a\", \"answer\": \"b\"}\n");
+    for (verb, flag) in [
+        (&["eval", "--provider", "ollama:a", "--data", &data, "--reward", "exact"][..], "--provider"),
+        (&["chat", "--provider", "ollama:a"], "--provider"),
+        (&["train", "--model", &tiny.model(), "--data", &data, "--judge", "ollama:a"], "--judge"),
+        (
+            &["sft", "--teacher", "ollama:a", "--data", &data, "--accept-all", "--run-dir", &tiny.path("run")],
+            "--teacher",
+        ),
+    ] {
+        krystal(verb).fails(2, &[flag, "built without hosted models", "--features providers"]);
+    }
+}
+
+#[test]
 fn model_folders_that_are_not() {
     let tiny = TinyModel::new();
     let generate = |model: &str| krystal(&["generate", "--model", model, "abc"]);
