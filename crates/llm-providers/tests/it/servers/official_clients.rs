@@ -117,7 +117,7 @@ fn differences(path: &str, theirs: &Value, ours: &Value, found: &mut Vec<String>
 }
 
 /// Differences of requests that are meant, with their reasons.
-const MEANT: [(&str, &str, &str); 6] = [
+const MEANT: [(&str, &str, &str); 17] = [
     (
         "openai",
         ".max_completion_tokens: 64 / \"(absent)\"",
@@ -136,6 +136,53 @@ const MEANT: [(&str, &str, &str); 6] = [
     ),
     ("gemini", r#".generationConfig: {} / "(absent)""#, "nothing is set"),
     ("gemini", r#".systemInstruction.role: "user" / "(absent)""#, "the role of an instruction is not read"),
+    (
+        "gemini",
+        r#".contents[0].parts[1].inlineData.mimeType: "(absent)" / "image/png""#,
+        "the client spells it mime_type; the server takes both",
+    ),
+    (
+        "gemini",
+        r#".contents[0].parts[1].inlineData.mime_type: "image/png" / "(absent)""#,
+        "the client spells it mime_type; the server takes both",
+    ),
+    (
+        "gemini",
+        r#".tools[0].functionDeclarations[0].parameters: "(absent)" / {"type":"object","properties":{"city":{"type":"string","description":"Where"}},"required":["city"]}"#,
+        "the form that every version takes, without the keyword it refuses",
+    ),
+    (
+        "gemini",
+        r#".tools[0].functionDeclarations[0].parameters_json_schema: {"type":"object","properties":{"city":{"type":"string","description":"Where"}},"required":["city"],"additionalProperties":false} / "(absent)""#,
+        "the form that every version takes, without the keyword it refuses",
+    ),
+    (
+        "gemini",
+        r#".contents[1].parts[0].functionCall.id: "(absent)" / "call_1""#,
+        "our calls have ids, so that results of parallel calls find theirs",
+    ),
+    (
+        "gemini",
+        r#".contents[2].parts[0].functionResponse.id: "(absent)" / "call_1""#,
+        "our calls have ids, so that results of parallel calls find theirs",
+    ),
+    ("ollama", r#".tools: [] / "(absent)""#, "there are none"),
+    (
+        "ollama",
+        r#".tools[0].function.parameters.additionalProperties: "(absent)" / false"#,
+        "the client drops what it does not know; schemas are the caller's",
+    ),
+    ("ollama", r#".messages[1].content: "(absent)" / """#, "a message always has a content here"),
+    (
+        "ollama",
+        r#".messages[1].tool_calls[0].id: "(absent)" / "call_1""#,
+        "our calls have ids, so that results of parallel calls find theirs",
+    ),
+    (
+        "ollama",
+        r#".messages[2].tool_call_id: "(absent)" / "call_1""#,
+        "our calls have ids, so that results of parallel calls find theirs",
+    ),
 ];
 
 #[test]
