@@ -29,7 +29,12 @@ impl Decoder {
 impl Decode for Decoder {
     fn push(&mut self, bytes: &[u8], events: &mut VecDeque<StreamEvent>) -> Result<()> {
         let Self { lines, answer } = self;
-        lines.push(bytes, |line| answer.take(json::parse(NAME, "a line of /api/chat", line)?, events))
+        lines.push(bytes, |line| {
+            if answer.done {
+                return Ok(());
+            }
+            answer.take(json::parse(NAME, "a line of /api/chat", line)?, events)
+        })
     }
 
     fn finish(&mut self, events: &mut VecDeque<StreamEvent>) -> Result<()> {
@@ -61,9 +66,6 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn take(&mut self, mut line: Line<'_>, events: &mut VecDeque<StreamEvent>) -> Result<()> {
-        if self.done {
-            return Ok(());
-        }
         if let Some(error) = line.error.filter(|error| error.get() != "null") {
             return Err(response::error_in_stream(error).into());
         }

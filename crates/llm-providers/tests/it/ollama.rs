@@ -181,6 +181,13 @@ fn an_error_in_a_stream_is_an_error_and_what_came_before_stays() {
 }
 
 #[test]
+fn what_comes_after_the_end_is_passed_over() {
+    let line = r#"{"model":"m","message":{"role":"assistant","content":"a"},"done":true,"done_reason":"stop"}"#;
+    let body = format!("{line}\n{line}\n{{\"error\":\"late\"}}\nno JSON\n");
+    assert_eq!(check_cuts(&ollama(), body.as_bytes(), "after the end").text(), "a");
+}
+
+#[test]
 fn errors_have_their_kind() {
     for (status, body, kind, message) in [
         (404, r#"{"error":"model 'x' not found"}"#, ApiErrorKind::NotFound, "model 'x' not found"),
