@@ -143,6 +143,8 @@ impl<P: Protocol> LlmProvider for HttpProvider<P> {
             let finished = head.extensions.remove::<Finished>().unwrap_or_default();
             let events = Events {
                 body,
+                piece: Bytes::new(),
+                decoded: 0,
                 finished,
                 decoder: self.protocol.decoder(),
                 queue: VecDeque::new(),
@@ -248,6 +250,10 @@ async fn collect(mut body: Body, limit: usize, on_large: OnLarge) -> Result<Byte
 /// The events of a body.
 struct Events {
     body: Body,
+    /// What came last.
+    piece: Bytes,
+    /// How much of it is decoded.
+    decoded: usize,
     finished: Finished,
     decoder: Box<dyn Decode>,
     queue: VecDeque<StreamEvent>,
@@ -279,13 +285,27 @@ impl Stream for Events {
             if this.ended {
                 return Poll::Ready(None);
             }
-            let taken = match ready!(this.body.as_mut().poll_next(context)) {
-                Some(Ok(bytes)) => this.decoder.push(&bytes, &mut this.queue),
-                Some(Err(error)) => Err(error),
-                None => {
-                    this.ended = true;
-                    this.decoder.finish(&mut this.queue)
+            let undecoded = &this.piece[this.decoded..];
+            let taken = if undecoded.is_empty() {
+                // What is read next can lie where this piece did.
+                (this.piece, this.decoded) = (Bytes::new(), 0);
+                match ready!(this.body.as_mut().poll_next(context)) {
+                    Some(Ok(bytes)) => {
+                        this.piece = bytes;
+                        Ok(())
+                    }
+                    Some(Err(error)) => Err(error),
+                    None => {
+                        this.ended = true;
+                        this.decoder.finish(&mut this.queue)
+                    }
                 }
+            } else {
+                // Line by line: a few bytes can be an event of many, and all those of a piece must not lie in memory while the reader
+                // stands still.
+                let end = memchr::memchr2(b'\n', b'\r', undecoded).map_or(undecoded.len(), |end| end + 1);
+                this.decoded += end;
+                this.decoder.push(&undecoded[..end], &mut this.queue)
             };
             if let Err(error) = taken {
                 this.ended = true;

@@ -26,7 +26,7 @@ use crate::error::{Error, Phase, Result};
 use crate::provider::BoxFuture;
 
 /// Largest piece that is read at once, and largest head of an answer, in bytes. hyper's own bound is 400 kB, for every open stream.
-const BUFFER: usize = 32 << 10;
+const BUFFER: usize = 16 << 10;
 
 /// HTTP/1.1 over TCP and TLS, by hyper and rustls.
 ///
