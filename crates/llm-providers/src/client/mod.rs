@@ -3,6 +3,7 @@
 
 mod cache;
 mod config;
+mod connect;
 mod costs;
 mod detect;
 mod histogram;
@@ -25,6 +26,9 @@ pub use cache::Cache;
 pub use config::{
     BUDGET_VARIABLE, ClientConfig, Environment, KEY_VARIABLE, Origin, ResolvedConfig, TARGET_VARIABLE, resolve,
 };
+#[cfg(feature = "ollama")]
+pub use connect::probe_ollama;
+pub use connect::provider;
 pub use costs::{Budget, Costs};
 pub use detect::{DetectedTarget, Detection, detect};
 pub use limits::{LimitConfig, Limits};

@@ -62,7 +62,8 @@ fn a_key_goes_where_it_was_meant_to_go() {
     let elsewhere = [("LLM_TARGET", "http://host/v1#m"), ("LLM_API_KEY", "llm"), ("OPENAI_API_KEY", "openai")];
     let proxied = [("OPENAI_BASE_URL", "http://proxy/v1"), ("OPENAI_API_KEY", "openai")];
     let both = r#"{"target": "http://a/v1#m", "key_variable": "MINE"}"#;
-    let cases: &[(&str, &str, &[(&str, &str)], Option<&str>)] = &[
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+    let cases: &[Case<'_>] = &[
         (r#"{"target": "openai:m"}"#, "{}", &own, Some("openai")),
         (r#"{"target": "openai-responses:m"}"#, "{}", &own, Some("openai")),
         (r#"{"target": "anthropic:m"}"#, "{}", &own, Some("token")),

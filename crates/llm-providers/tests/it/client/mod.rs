@@ -3,6 +3,8 @@
 mod cache;
 mod capture;
 mod config;
+#[cfg(all(feature = "anthropic", feature = "gemini", feature = "ollama", feature = "openai"))]
+mod connect;
 mod costs;
 mod limits;
 mod llm_client;

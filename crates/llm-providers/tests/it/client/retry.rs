@@ -37,7 +37,8 @@ fn attempts(policy: RetryPolicy, error: impl Fn() -> Error + Send + 'static) -> 
 
 #[test]
 fn what_is_repeated() {
-    let cases: Vec<(&str, Box<dyn Fn() -> Error + Send>, bool)> = vec![
+    type Case = (&'static str, Box<dyn Fn() -> Error + Send>, bool);
+    let cases: Vec<Case> = vec![
         ("400", Box::new(|| status(400)), false),
         ("401", Box::new(|| status(401)), false),
         ("402", Box::new(|| status(402)), false),

@@ -121,11 +121,13 @@ fn all_layers_draw_on_one_budget() {
     });
 }
 
+type Learned = (usize, Duration, Option<f64>, Option<&'static str>);
+
 /// Takes turns, and keeps what it is told.
 #[derive(Debug, Default)]
 struct Turns {
     next: AtomicUsize,
-    learned: Mutex<Vec<(usize, Duration, Option<f64>, Option<&'static str>)>>,
+    learned: Mutex<Vec<Learned>>,
 }
 
 impl Choose for Turns {

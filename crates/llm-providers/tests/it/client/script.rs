@@ -37,10 +37,6 @@ impl Step {
         Self { headless: true, pieces: vec![(Duration::ZERO, Err(error.into()))], ..Self::default() }
     }
 
-    /// Never answers.
-    pub(crate) fn hang() -> Self {
-        Self { head: Duration::from_secs(1 << 30), ..Self::default() }
-    }
 
     pub(crate) fn after(mut self, head: Duration) -> Self {
         self.head = head;
