@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use krystal::llm::anthropic::Anthropic;
 use krystal::llm::client::{
-    CacheConfig, ClientConfig, LlmClient, Price, Prices, ResolvedConfig, Target, TimeoutConfig, Vendor, resolve,
+    CacheConfig, ClientConfig, LlmClient, Origin, Price, Prices, ResolvedConfig, Target, TimeoutConfig, Vendor, resolve,
 };
+use krystal::llm::gemini::Gemini;
 use krystal::llm::ollama::Ollama;
 use krystal::llm::openai::{Api, OpenAi};
 use krystal::llm::transport::{HyperConfig, HyperTransport};
@@ -122,6 +124,15 @@ fn provider(config: &ResolvedConfig) -> Result<Arc<dyn LlmProvider>, Error> {
         Vendor::Ollama => {
             let protocol = Ollama::new(endpoint(&Ollama::address(address.unwrap_or_default())?)?);
             Arc::new(HttpProvider::new(protocol, transport))
+        }
+        Vendor::Anthropic => {
+            let protocol = Anthropic::new(endpoint(address.unwrap_or(Anthropic::BASE_URL))?);
+            let token = Origin::Environment(Anthropic::TOKEN_VARIABLE.to_owned());
+            let is_token = config.origins.get("key") == Some(&token);
+            Arc::new(HttpProvider::new(if is_token { protocol.with_bearer() } else { protocol }, transport))
+        }
+        Vendor::Gemini => {
+            Arc::new(HttpProvider::new(Gemini::new(endpoint(address.unwrap_or(Gemini::BASE_URL))?), transport))
         }
         vendor => {
             return Err(Error::Configuration {

@@ -15,6 +15,7 @@ pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     answers: HashMap<String, Answer>,
+    spending: Spending,
 }
 
 impl Journal {
@@ -32,6 +33,7 @@ impl Journal {
         }
         let text = std::fs::read(path).with_context(|| format!("{}: cannot read", path.display()))?;
         let mut answers = HashMap::new();
+        let mut spending = Spending::default();
         let mut end = 0;
         for (i, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
             if !line.ends_with(b"\n") {
@@ -39,11 +41,12 @@ impl Journal {
             }
             let answer: Answer = serde_json::from_slice(line)
                 .map_err(|error| anyhow!("{}, line {}: not an answer: {error}", path.display(), i + 1))?;
+            spending.add(&answer);
             answers.insert(answer.key.clone(), answer);
             end += line.len();
         }
         file.set_len(end as u64).with_context(wrong)?;
-        Ok(Self { path: path.to_owned(), file, answers })
+        Ok(Self { path: path.to_owned(), file, answers, spending })
     }
 
     /// Where it is.
@@ -57,19 +60,15 @@ impl Journal {
     }
 
     /// What all its answers cost.
-    pub(crate) fn spending(&self) -> Spending {
-        let mut spending = Spending::default();
-        // The order is that of the keys, so that sums have the same bits whatever order answers came in.
-        let mut answers: Vec<&Answer> = self.answers.values().collect();
-        answers.sort_by(|a, b| a.key.cmp(&b.key));
-        answers.into_iter().for_each(|answer| spending.add(answer));
-        spending
+    pub(crate) fn spending(&self) -> &Spending {
+        &self.spending
     }
 
     /// Adds an answer.
     pub(crate) fn add(&mut self, answer: Answer) -> anyhow::Result<()> {
         let line = serde_json::to_string(&answer)? + "\n";
         self.file.write_all(line.as_bytes()).with_context(|| format!("{}: cannot write", self.path.display()))?;
+        self.spending.add(&answer);
         self.answers.insert(answer.key.clone(), answer);
         Ok(())
     }

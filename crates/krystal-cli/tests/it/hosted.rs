@@ -43,7 +43,7 @@ fn a_hosted_model_is_evaluated() {
     // Wrong for multiples of five; later questions are answered sooner.
     let server = ChatServer::new(|body| {
         let n = sum(question(body));
-        let answer = text(if n % 20 == 0 { n + 1 } else { n });
+        let answer = text(if n.is_multiple_of(20) { n + 1 } else { n });
         Say::Later(Duration::from_millis(60_u64.saturating_sub(n as u64 / 2)), Box::new(answer))
     });
     let (data, out) = (sums(&tiny, 30), tiny.path("out.jsonl"));
@@ -444,7 +444,7 @@ fn a_router_learns_whom_to_ask() {
         text(if right { n } else { n + 1 })
     });
     let line = |i: usize| {
-        let zeros = if i % 2 == 0 { "0".repeat(40) } else { String::new() };
+        let zeros = if i.is_multiple_of(2) { "0".repeat(40) } else { String::new() };
         format!("{{\"prompt\": \"{zeros}{}+{i}=\", \"answer\": \"{}\"}}\n", i + 1, 2 * i + 1)
     };
     let data = tiny.write("mixed.jsonl", &(0..120).map(line).collect::<String>());

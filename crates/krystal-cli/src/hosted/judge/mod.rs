@@ -99,11 +99,12 @@ impl Judge {
     /// What it has done, for people and for programs.
     pub(crate) fn report(&self) -> (String, Value) {
         let journal = self.0.journal.borrow();
-        let spending = journal.as_ref().map_or_else(Spending::default, Journal::spending);
+        let spending = journal.as_ref().map_or_else(Spending::default, |journal| journal.spending().clone());
         let (graded, abstained) = (self.0.graded.get(), self.0.abstained.get());
-        let text = format!("{graded} grades, {abstained} abstentions, {} calls, {}", spending.answers, spending.text());
+        let (calls, tokens) = (spending.answers, spending.text());
+        let text = format!("{graded} completions, {abstained} of them without a grade; {calls} calls, {tokens}");
         let mut object = spending.json();
-        object.insert("grades".into(), json!(graded));
+        object.insert("completions".into(), json!(graded));
         object.insert("abstentions".into(), json!(abstained));
         object.insert("calls".into(), json!(spending.answers));
         (text, Value::Object(object))
@@ -137,7 +138,7 @@ impl Inner {
         }
         let mut journal = self.journal.borrow_mut();
         let journal = journal.as_mut().context("there is no file to keep its answers in")?;
-        let before = journal.spending();
+        let before = journal.spending().clone();
         let limits = Limits {
             concurrency: self.asking.concurrency,
             max_cost: self.asking.max_cost,
@@ -152,14 +153,13 @@ impl Inner {
             Ended::GaveUp(failure) => anyhow::bail!("{failure}"),
         }
         let cast: Vec<Vote> = asked.outcomes.into_iter().map(vote).collect();
-        let rewards: Vec<Reward> = cast.chunks(votes).map(|votes| self.reward(votes)).collect();
         let failed = |vote: &Vote| matches!(vote, Vote::Failed(_));
         if let Some(Vote::Failed(why)) = cast.first()
             && cast.iter().all(failed)
         {
             anyhow::bail!("not one of {} calls was answered: {why}", cast.len());
         }
-        Ok(rewards)
+        Ok(cast.chunks(votes).map(|votes| self.reward(votes)).collect())
     }
 
     fn reward(&self, votes: &[Vote]) -> Reward {
