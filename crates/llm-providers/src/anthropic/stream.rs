@@ -34,6 +34,9 @@ impl Decode for Decoder {
     fn push(&mut self, bytes: &[u8], events: &mut VecDeque<StreamEvent>) -> Result<()> {
         let Self { events: sse, answer } = self;
         sse.push(bytes, |event| {
+            if answer.done {
+                return Ok(());
+            }
             if event.is_comment {
                 events.push_back(StreamEvent::Ping);
                 return Ok(());
@@ -88,9 +91,6 @@ enum Open {
 
 impl Answer {
     fn take(&mut self, data: &[u8], events: &mut VecDeque<StreamEvent>) -> Result<()> {
-        if self.done {
-            return Ok(());
-        }
         let event: Event<'_> = json::parse(NAME, "an event of a message", data)?;
         match &*event.r#type {
             "content_block_delta" => {
