@@ -19,7 +19,6 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 }
 
 /// The bytes of base64, with or without its padding, in either alphabet; `None` for other text.
-#[cfg_attr(not(feature = "gemini"), allow(dead_code))]
 pub(crate) fn decode(text: &str) -> Option<Bytes> {
     let text = text.trim_end_matches('=');
     let bytes = STANDARD_NO_PAD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text));

@@ -137,7 +137,6 @@ impl Response {
     }
 
     /// The answer that these events give.
-    #[cfg_attr(not(any(feature = "gemini", feature = "ollama")), allow(dead_code))]
     pub(crate) fn of_events(events: impl IntoIterator<Item = StreamEvent>) -> Self {
         let mut response = Self::default();
         events.into_iter().for_each(|event| response.take(&event));

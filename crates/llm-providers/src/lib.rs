@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(all(feature = "anthropic", feature = "gemini", feature = "ollama", feature = "openai")),
+    allow(dead_code, reason = "protocols share what one of them alone does not need whole")
+)]
 
 mod base64_bytes;
 mod blocks;
@@ -8,7 +12,6 @@ mod endpoint;
 mod error;
 mod event;
 mod http_provider;
-#[cfg_attr(not(any(feature = "anthropic", feature = "gemini", feature = "ollama")), allow(dead_code))]
 mod json;
 #[cfg(any(feature = "anthropic", feature = "gemini"))]
 mod json_schema;

@@ -4,8 +4,8 @@ use http::{HeaderMap, StatusCode};
 use llm_providers::anthropic::Anthropic;
 use llm_providers::{
     ApiErrorKind, Content, Effort, Endpoint, Error, File, FunctionTool, JsonSchema, Media, MediaSource, Message, Mode,
-    Opaque, OutputFormat, Protocol, Reasoning, ReasoningOptions, Request, Response, Role, StopReason, Text, Tool,
-    ToolCall, ToolChoice, ToolResult,
+    Opaque, OutputFormat, Protocol, Reasoning, ReasoningOptions, Request, Response, Role, StopReason, StreamEvent,
+    Text, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use serde_json::{Value, json};
 
@@ -441,6 +441,16 @@ fn an_error_after_a_200_has_its_kind() {
         let whole = anthropic().response(&HeaderMap::new(), failure.to_string().as_bytes());
         assert!(matches!(whole, Err(Error::Api(error)) if error.kind == expected));
     }
+}
+
+#[test]
+fn what_comes_after_the_end_is_passed_over() {
+    let body = start() + &end("end_turn") + ": comment\n\n" + &event(json!({"type": "ping"})) + "data: no JSON\n\n";
+    assert_eq!(check_cuts(&anthropic(), body.as_bytes(), "after the end").stop.reason, StopReason::Stop);
+    let mut decoder = anthropic().decoder();
+    let mut events = std::collections::VecDeque::new();
+    decoder.push(body.as_bytes(), &mut events).unwrap();
+    assert!(matches!(events.back(), Some(StreamEvent::End(_))));
 }
 
 #[test]
