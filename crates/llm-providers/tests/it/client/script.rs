@@ -37,7 +37,6 @@ impl Step {
         Self { headless: true, pieces: vec![(Duration::ZERO, Err(error.into()))], ..Self::default() }
     }
 
-
     pub(crate) fn after(mut self, head: Duration) -> Self {
         self.head = head;
         self
