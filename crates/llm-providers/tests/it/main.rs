@@ -24,6 +24,8 @@ mod openai_embeddings;
 mod openai_errors;
 #[cfg(feature = "openai")]
 mod openai_responses_answers;
+#[cfg(feature = "openai")]
+mod openai_speed;
 mod recordings;
 mod replay;
 #[cfg(feature = "http")]

@@ -66,6 +66,12 @@ impl Answer {
         }
     }
 
+    /// Starts a block, behind the start of the answer, which some servers leave out.
+    fn start_block(&mut self, key: Key, block: BlockStart, events: &mut VecDeque<StreamEvent>) {
+        self.start(&Whole::default(), events);
+        self.blocks.start(key, block, events);
+    }
+
     /// A block, which starts if it has not.
     fn open(
         &mut self,
@@ -75,7 +81,7 @@ impl Answer {
     ) -> &mut Grown {
         let place = self.grown.iter().rposition(|grown| grown.key == key).unwrap_or_else(|| {
             let block = block(self);
-            self.blocks.start(key, block, events);
+            self.start_block(key, block, events);
             self.grown.push(Grown { key, n_bytes: 0, last_part: None, has_log_probs: false });
             self.grown.len() - 1
         });
@@ -205,7 +211,7 @@ impl Answer {
             }
             _ => {
                 let content = Content::Other(Opaque::new(self.provider.as_str(), item));
-                self.blocks.start(Key::Whole(index), BlockStart::Whole(Box::new(content)), events);
+                self.start_block(Key::Whole(index), BlockStart::Whole(Box::new(content)), events);
                 self.blocks.end(&Key::Whole(index), None, events);
             }
         }
@@ -221,7 +227,7 @@ impl Answer {
             let Some(grown) = self.grown.iter().find(|grown| grown.key == key) else {
                 let content =
                     Content::Other(Opaque::new(self.provider.as_str(), json!({ "message": message, "part": part })));
-                self.blocks.start(Key::Whole(index), BlockStart::Whole(Box::new(content)), events);
+                self.start_block(Key::Whole(index), BlockStart::Whole(Box::new(content)), events);
                 self.blocks.end(&Key::Whole(index), None, events);
                 continue;
             };

@@ -34,7 +34,7 @@ pub(super) struct Event<'a> {
 }
 
 /// An answer, whole or as far as it is.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Whole {
     #[serde(default)]
     pub(super) id: Option<String>,
