@@ -8,6 +8,8 @@ mod gemm;
 mod host;
 mod ising;
 mod kernel_case;
+#[cfg(feature = "llm-peers")]
+pub mod llm;
 mod options;
 mod peer;
 pub mod per;

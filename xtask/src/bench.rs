@@ -41,6 +41,7 @@ pub struct Arguments {
 fn feature(name: &str) -> Option<&'static str> {
     match name {
         "bbob" => Some(system::BBOB),
+        "llm" => Some("llm-peers"),
         "rl" => Some("peers"),
         _ => None,
     }
