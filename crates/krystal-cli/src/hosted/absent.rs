@@ -6,7 +6,7 @@ use std::path::Path;
 use krystal::grpo::RewardFunction;
 use serde_json::Value;
 
-use super::{HostedOptions, JudgeOptions, Lesson, Taught};
+use super::{HostedOptions, JudgeOptions, Lesson, Taught, TeacherOptions};
 use crate::failure::usage;
 use crate::terminal::Terminal;
 
@@ -37,6 +37,10 @@ impl Judge {
     pub(crate) fn report(&self) -> (String, Value) {
         match self.0 {}
     }
+}
+
+pub(crate) fn check(_: &TeacherOptions, _: &HostedOptions, _: Option<&str>) -> anyhow::Result<()> {
+    left_out("--teacher")
 }
 
 pub(crate) fn draw(_: Lesson<'_>, _: Terminal) -> anyhow::Result<Taught> {

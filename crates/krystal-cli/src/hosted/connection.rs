@@ -6,15 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use krystal::llm::anthropic::Anthropic;
-use krystal::llm::client::{
-    CacheConfig, ClientConfig, LlmClient, Origin, Price, Prices, ResolvedConfig, Target, TimeoutConfig, Vendor, resolve,
-};
-use krystal::llm::gemini::Gemini;
-use krystal::llm::ollama::Ollama;
-use krystal::llm::openai::{Api, OpenAi};
-use krystal::llm::transport::{HyperConfig, HyperTransport};
-use krystal::llm::{Endpoint, Error, HttpProvider, LlmProvider, Message, Request, Usage};
+use krystal::llm::client::{CacheConfig, ClientConfig, LlmClient, Price, Prices, Target, TimeoutConfig, resolve};
+use krystal::llm::{Error, LlmProvider, Message, Request, Usage};
 
 use super::HostedOptions;
 use crate::failure::{one_line, usage};
@@ -31,7 +24,8 @@ pub(crate) struct Hosted {
 impl Hosted {
     /// The model that `target` names. Nothing is sent yet.
     pub(crate) fn connect(target: &str, options: &HostedOptions) -> anyhow::Result<Self> {
-        let parsed = Target::parse(target).map_err(|error| refused(target, &error))?;
+        // What is no target may be a key in the wrong place: the error says no more of it than it must.
+        let parsed = Target::parse(target).map_err(|error| usage(error.to_string()))?;
         let Some(model) = parsed.model.clone() else {
             let named = if parsed.address.is_some() { format!("{target}#MODEL") } else { format!("{target}:MODEL") };
             return Err(usage(format!("{target}: no model is named: expected {named}")));
@@ -51,9 +45,7 @@ impl Hosted {
         config.key_variable = options.key_variable.clone().filter(|_| has_address);
         let config = resolve(&config, &ClientConfig::default(), &|name| std::env::var(name).ok())
             .map_err(|error| refused(target, &error))?;
-        let provider = provider(&config).map_err(|error| refused(target, &error))?;
-        let client = LlmClient::builder().config(&config).map(|builder| builder.provider(provider));
-        let client = client.and_then(|builder| builder.build()).map_err(|error| refused(target, &error))?;
+        let client = LlmClient::connect(&config).map_err(|error| refused(target, &error))?;
         Ok(Self { provider: Arc::new(client), model, target: target.to_owned(), price })
     }
 
@@ -98,49 +90,7 @@ impl fmt::Debug for Hosted {
 
 /// The error for a target that cannot be asked, as its settings are.
 fn refused(target: &str, error: &Error) -> anyhow::Error {
-    // Whatever is long may be a key in the wrong place.
-    let shown = if target.len() <= 80 { target } else { "the target" };
-    usage(format!("{shown}: {error}"))
-}
-
-/// The protocol of the target, over HTTP.
-fn provider(config: &ResolvedConfig) -> Result<Arc<dyn LlmProvider>, Error> {
-    let mut transport = HyperConfig::default();
-    if let Some(timeout) = config.timeouts.connect {
-        transport = transport.with_connect_timeout(timeout);
-    }
-    let transport = Arc::new(HyperTransport::new(transport)?);
-    let address = config.target.address.as_deref();
-    let endpoint = |address: &str| Ok::<_, Error>(Endpoint::new(address)?.with_key(config.key.clone()));
-    Ok(match config.target.vendor {
-        Vendor::OpenAi => {
-            let protocol = OpenAi::new(endpoint(address.unwrap_or(OpenAi::BASE_URL))?);
-            Arc::new(HttpProvider::new(protocol, transport))
-        }
-        Vendor::OpenAiResponses => {
-            let protocol = OpenAi::new(endpoint(address.unwrap_or(OpenAi::BASE_URL))?).with_api(Api::Responses);
-            Arc::new(HttpProvider::new(protocol, transport))
-        }
-        Vendor::Ollama => {
-            let protocol = Ollama::new(endpoint(&Ollama::address(address.unwrap_or_default())?)?);
-            Arc::new(HttpProvider::new(protocol, transport))
-        }
-        Vendor::Anthropic => {
-            let protocol = Anthropic::new(endpoint(address.unwrap_or(Anthropic::BASE_URL))?);
-            let token = Origin::Environment(Anthropic::TOKEN_VARIABLE.to_owned());
-            let is_token = config.origins.get("key") == Some(&token);
-            Arc::new(HttpProvider::new(if is_token { protocol.with_bearer() } else { protocol }, transport))
-        }
-        Vendor::Gemini => {
-            Arc::new(HttpProvider::new(Gemini::new(endpoint(address.unwrap_or(Gemini::BASE_URL))?), transport))
-        }
-        vendor => {
-            return Err(Error::Configuration {
-                setting: "target".to_owned(),
-                problem: format!("this build cannot ask {}", vendor.word()),
-            });
-        }
-    })
+    usage(format!("{target}: {error}"))
 }
 
 /// A table of prices.

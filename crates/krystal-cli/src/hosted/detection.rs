@@ -1,14 +1,12 @@
 //! Which hosted models could be asked from here.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use krystal::llm::client::Vendor;
+use krystal::llm::client::{Vendor, probe_ollama};
+use krystal::llm::transport::{HyperConfig, HyperTransport};
 use serde_json::{Value, json};
 
-use super::{Hosted, HostedOptions, runtime};
-
-/// How long an Ollama may take to say that it is there.
-const PATIENCE: Duration = Duration::from_secs(2);
+use super::runtime;
 
 /// What was found: one line, the same for programs, and whether any model could be asked.
 pub(crate) fn detected() -> (bool, String, Value) {
@@ -35,9 +33,7 @@ pub(crate) fn detected() -> (bool, String, Value) {
 
 /// The models of the Ollama that is there.
 fn ollama() -> Option<Vec<String>> {
-    // Any model's name will do to ask for the server.
-    let hosted = Hosted::connect("ollama:any", &HostedOptions::default()).ok()?;
-    let asked = async { tokio::time::timeout(PATIENCE, hosted.provider().available()).await };
-    let available = runtime().ok()?.block_on(asked).ok()?.ok()?;
-    Some(available.models)
+    let transport = Arc::new(HyperTransport::new(HyperConfig::default()).ok()?);
+    let environment = |name: &str| std::env::var(name).ok();
+    Some(runtime().ok()?.block_on(probe_ollama(transport, &environment)).ok()?.models)
 }

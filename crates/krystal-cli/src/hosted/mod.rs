@@ -30,7 +30,7 @@ mod teacher;
 mod teacher_options;
 
 #[cfg(not(feature = "providers"))]
-pub(crate) use absent::{Judge, detected, draw, left_out};
+pub(crate) use absent::{Judge, check, detected, draw, left_out};
 #[cfg(feature = "providers")]
 pub(crate) use answer::{Answer, Failure, Question};
 #[cfg(feature = "providers")]
@@ -52,5 +52,5 @@ pub(crate) use options::HostedOptions;
 #[cfg(feature = "providers")]
 pub(crate) use spending::{Spending, dollars};
 #[cfg(feature = "providers")]
-pub(crate) use teacher::draw;
+pub(crate) use teacher::{check, draw};
 pub(crate) use teacher_options::{Lesson, Taught, TeacherOptions};

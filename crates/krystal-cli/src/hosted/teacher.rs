@@ -8,7 +8,7 @@ use krystal::grpo::data::{Prompt, Record};
 use krystal::grpo::reward::RewardInput;
 use serde_json::{Value, json};
 
-use super::{Answer, Draws, Hosted, Journal, Lesson, Question, Taught, TeacherOptions, ask_showing};
+use super::{Answer, Draws, Hosted, HostedOptions, Journal, Lesson, Question, Taught, TeacherOptions, ask_showing};
 use crate::failure::usage;
 use crate::terminal::Terminal;
 use crate::training::{one_reward, percent};
@@ -24,11 +24,17 @@ struct Counts {
     repeated: usize,
 }
 
-/// Asks for the demonstrations of a lesson and keeps the good ones in its folder: `teacher.jsonl` has all that was said,
-/// `demonstrations.jsonl` what is learned from, in the order of the records.
-pub(crate) fn draw(lesson: Lesson<'_>, terminal: Terminal) -> anyhow::Result<Taught> {
-    let Lesson { options, asking, spec, records, folder, again, seed } = lesson;
-    let target = options.teacher.as_deref().unwrap_or_default();
+/// Refuses what cannot be asked for, before there is a folder.
+pub(crate) fn check(options: &TeacherOptions, asking: &HostedOptions, spec: Option<&str>) -> anyhow::Result<()> {
+    prepared(options, asking, spec).map(|_| ())
+}
+
+/// What decides, where not everything is kept, and who is asked.
+fn prepared(
+    options: &TeacherOptions,
+    asking: &HostedOptions,
+    spec: Option<&str>,
+) -> anyhow::Result<(Option<Box<dyn RewardFunction>>, Hosted)> {
     let verifier = match (options.accept_all, spec) {
         (true, _) => None,
         (false, Some(spec)) => Some(one_reward(spec)?.1),
@@ -38,7 +44,14 @@ pub(crate) fn draw(lesson: Lesson<'_>, terminal: Terminal) -> anyhow::Result<Tau
             ));
         }
     };
-    let hosted = Hosted::connect(target, asking)?;
+    Ok((verifier, Hosted::connect(options.teacher.as_deref().unwrap_or_default(), asking)?))
+}
+
+/// Asks for the demonstrations of a lesson and keeps the good ones in its folder: `teacher.jsonl` has all that was said,
+/// `demonstrations.jsonl` what is learned from, in the order of the records.
+pub(crate) fn draw(lesson: Lesson<'_>, terminal: Terminal) -> anyhow::Result<Taught> {
+    let Lesson { options, asking, spec, records, folder, again, seed } = lesson;
+    let (verifier, hosted) = prepared(options, asking, spec)?;
     let draws = Draws {
         samples: options.teacher_samples.get(),
         max_tokens: options.teacher_max_tokens,

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::failure::usage;
-use crate::hosted::{HostedOptions, Lesson, Taught, TeacherOptions, draw};
+use crate::hosted::{HostedOptions, Lesson, Taught, TeacherOptions, check, draw};
 use crate::model::open_model;
 use crate::settings::Given;
 use crate::terminal::Terminal;
@@ -255,6 +255,7 @@ impl Options {
             return Err(usage("--teacher is for one process: expected no --distributed"));
         }
         let spec = self.teacher.reward.as_deref().or(self.task.map(|_| "exact"));
+        check(&self.teacher, &self.hosted, spec)?;
         let prompts = PromptOptions {
             data: self.data.clone(),
             task: self.task,

@@ -200,6 +200,10 @@ fn requests_that_no_server_is_asked() {
     eval(&["--provider", "gemini:flash"]).fails(2, &["GEMINI_API_KEY"]);
     eval(&["--provider", "cohere:command"]).fails(2, &["cohere", "ollama", "openai", "anthropic", "gemini"]);
     eval(&["--provider", "qwen3"]).fails(2, &["qwen3", "ollama:"]);
+    for secret in ["sk-planted-planted-planted-planted", "http://name:planted@host/v1#m"] {
+        let ran = eval(&["--provider", secret]);
+        assert!(ran.code == Some(2) && !ran.stderr.contains("planted"), "{ran:?}");
+    }
     eval(&["--provider", "ollama:"]).fails(2, &["ollama:MODEL"]);
     eval(&["--provider", "ollama"]).fails(2, &["no model is named", "ollama:MODEL"]);
     eval(&["--provider", "http://127.0.0.1:1/v1"]).fails(2, &["#"]);
@@ -213,7 +217,13 @@ fn requests_that_no_server_is_asked() {
     krystal(&["chat", "--provider", "ollama:a", "--min-p", "0.1"]).fails(2, &["--min-p", "hosted"]);
     krystal(&["chat"]).fails(2, &["--model", "--provider"]);
     krystal(&["sft", "--task", "arithmetic"]).fails(2, &["--teacher"]);
-    krystal(&["sft", "--teacher", "ollama:a", "--data", &data]).fails(2, &["--reward", "--accept-all"]);
+    // What is refused leaves no folder behind.
+    let run = tiny.path("refused");
+    krystal(&["sft", "--teacher", "ollama:a", "--data", &data, "--run-dir", &run])
+        .fails(2, &["--reward", "--accept-all"]);
+    krystal(&["sft", "--teacher", "ollama", "--data", &data, "--accept-all", "--run-dir", &run])
+        .fails(2, &["no model"]);
+    assert!(!fs::exists(run).unwrap());
     let judge = ["train", "--model", &tiny.model(), "--data", &data, "--judge", "ollama:a"];
     krystal(&judge).fails(2, &["--rubric"]);
     krystal(&[&judge[..], &["--rubric-file", &tiny.path("none.md")]].concat()).fails(1, &["none.md", "cannot read"]);
