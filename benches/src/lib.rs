@@ -34,4 +34,5 @@ pub use training_run::{ChildArguments, Measured, Size, TrainingRun};
 #[doc = include_str!("../../docs/guides/write_a_reward.md")]
 #[doc = include_str!("../../docs/guides/write_a_policy.md")]
 #[doc = include_str!("../../docs/guides/use_the_agent.md")]
+#[doc = include_str!("../../docs/guides/write_a_provider.md")]
 mod guides {}

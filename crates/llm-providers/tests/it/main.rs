@@ -23,6 +23,8 @@ mod openai_embeddings;
 #[cfg(feature = "openai")]
 mod openai_errors;
 #[cfg(feature = "openai")]
+mod openai_requests;
+#[cfg(feature = "openai")]
 mod openai_responses_answers;
 #[cfg(feature = "openai")]
 mod openai_speed;

@@ -30,7 +30,12 @@ const CHATS: [(&str, usize, &[Known]); 3] = [
     ),
 ];
 
-const RESPONSES: [Known; 1] = [("- .input[].status", 18, "the result of a tool has no status in our messages")];
+const RESPONSES: [Known; 4] = [
+    ("- .input[].status", 17, "the result of a tool has no status in our messages"),
+    ("+ .instructions", 2, "what the system says first is sent as instructions"),
+    ("~ .input", 2, "what the system says first is sent as instructions"),
+    ("~ .input[].content", 1, "a text stands for a list of one part of text"),
+];
 
 /// What a recording is not read for: its endpoint, and how many.
 const OTHER_ENDPOINTS: [(&str, &str, usize); 11] = [
@@ -296,7 +301,7 @@ fn read_response(mut body: Map<String, Value>) -> (OpenAi, Request, Mode) {
 
 /// Puts texts that stand alone in a list of parts in the place of the list, and counts them.
 fn put_texts_alone(body: &mut Value) -> usize {
-    let messages = body["messages"].as_array_mut().into_iter().flatten();
+    let messages = body.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten();
     let contents = messages.filter_map(|message| message.get_mut("content"));
     let mut n_texts = 0;
     for content in contents {
