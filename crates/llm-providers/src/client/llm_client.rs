@@ -26,13 +26,16 @@ use crate::stream::ResponseStream;
 ///
 /// ```
 /// use llm_providers::client::{LlmClient, RetryPolicy};
-/// use llm_providers::{LlmProviderExt, MemoryProvider, Reply};
+/// use llm_providers::{ApiError, LlmProviderExt, MemoryProvider, Reply};
 ///
-/// # futures_util::FutureExt::now_or_never(async {
-/// let provider = MemoryProvider::scripted([Reply::text("42")]);
-/// let client = LlmClient::builder().provider(provider).retry(RetryPolicy::openai()).build()?;
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+/// # runtime.block_on(async {
+/// let busy = ApiError::new("memory", 503, "busy");
+/// let provider = MemoryProvider::scripted([Reply::error(busy.into()), Reply::text("42")]);
+/// let client = LlmClient::builder().provider(provider).retry(RetryPolicy::openai()).model("m").build()?;
+/// assert_eq!(client.ask("", "What is 17 + 25?").await?, "42");
 /// # Ok::<(), llm_providers::Error>(())
-/// # }).unwrap()?;
+/// # })?;
 /// # Ok::<(), llm_providers::Error>(())
 /// ```
 ///

@@ -1,5 +1,8 @@
 //! What goes around providers: retries, deadlines, limits, fallback, a cache, traces, metrics and costs; each a wrapper that is a
-//! provider itself.
+//! provider itself, to be used alone or put together by [`LlmClient`], which also says in which order and why.
+//!
+//! The clock is tokio's: calls with deadlines, limits or retries are made inside of a runtime of tokio with its time enabled, and tests
+//! may pause it. Nothing here starts a runtime or a task; dropping a call ends all of it.
 
 mod cache;
 mod config;

@@ -84,7 +84,8 @@ impl<P: LlmProvider> Observed<P> {
                 error_type: None,
             },
             begin: Instant::now(),
-            last_chunk: None,
+            begun: false,
+            last_delta: None,
             per_chunk: Histogram::new(Metric::TimePerOutputChunk.boundaries()),
             usage: Usage::default(),
             ended: false,
@@ -148,8 +149,9 @@ struct Call {
     metrics: Arc<Metrics>,
     attributes: Attributes,
     begin: Instant,
-    /// When the last chunk came, if one did.
-    last_chunk: Option<Instant>,
+    /// Whether a piece of content has come.
+    begun: bool,
+    last_delta: Option<Instant>,
     per_chunk: Histogram,
     usage: Usage,
     ended: bool,
@@ -171,22 +173,20 @@ impl Call {
             StreamEvent::Start { id, model } => self.answers(id, model),
             StreamEvent::Usage(usage) => self.usage = usage.clone(),
             StreamEvent::End(stop) => self.stops(stop),
-            StreamEvent::BlockDelta { .. } => self.chunk(true),
-            event if event.carries_content() && self.last_chunk.is_none() => self.chunk(false),
+            event if event.carries_content() => self.chunk(matches!(event, StreamEvent::BlockDelta { .. })),
             _ => {}
         }
     }
 
-    /// A chunk comes. The start of a block is one only where it is the first: its text comes in the same piece.
-    fn chunk(&mut self, timed: bool) {
+    /// A piece of content comes. The time between pieces is that between deltas: what starts and ends a block comes with one of them.
+    fn chunk(&mut self, is_delta: bool) {
         let now = Instant::now();
-        let Some(last) = self.last_chunk.replace(now) else {
+        if !std::mem::replace(&mut self.begun, true) {
             let seconds = (now - self.begin).as_secs_f64();
             self.span.record("gen_ai.response.time_to_first_chunk", seconds);
             self.metrics.record(Metric::TimeToFirstChunk, &self.attributes, seconds);
-            return;
-        };
-        if timed {
+        }
+        if is_delta && let Some(last) = self.last_delta.replace(now) {
             let seconds = (now - last).as_secs_f64();
             self.per_chunk.record(seconds);
             self.metrics.export(Metric::TimePerOutputChunk, &self.attributes, seconds);

@@ -9,7 +9,11 @@ mod costs;
 mod limits;
 mod llm_client;
 mod observed;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
 mod retry;
 mod router;
 mod script;
+#[cfg(all(feature = "anthropic", feature = "gemini", feature = "ollama", feature = "openai"))]
+mod secrets;
 mod timeouts;
