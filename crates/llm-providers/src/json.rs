@@ -13,7 +13,13 @@ use crate::request::Request;
 
 /// Reads JSON. The error gives the place, not what stands there.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(provider: &str, expected: &str, bytes: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::of_json(provider, expected, &error))
+    // Once for all is faster than for each string.
+    let text = std::str::from_utf8(bytes).map_err(|error| Error::Decode {
+        provider: provider.to_owned(),
+        expected: expected.to_owned(),
+        found: format!("bytes that are not UTF-8 at {}", error.valid_up_to()),
+    })?;
+    serde_json::from_str(text).map_err(|error| Error::of_json(provider, expected, &error))
 }
 
 /// The body of a request.

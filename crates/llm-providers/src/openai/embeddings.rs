@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::usage;
 use crate::error::{Error, Result};
-use crate::json::Str;
+use crate::json::{self, Str};
 use crate::provider::{EmbeddingRequest, EmbeddingResponse};
 use crate::response::Usage;
 
@@ -54,8 +54,7 @@ pub(super) fn read(provider: &str, request: &EmbeddingRequest, body: &[u8]) -> R
         expected: expected.to_owned(),
         found,
     };
-    let wire: Wire<'_> =
-        serde_json::from_slice(body).map_err(|error| Error::of_json(provider, "embeddings", &error))?;
+    let wire: Wire<'_> = json::parse(provider, "embeddings", body)?;
     let mut vectors: Vec<Option<Vec<f32>>> = vec![None; request.input.len()];
     for (place, item) in wire.data.into_iter().enumerate() {
         let index = item.index.unwrap_or(place);

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::json;
 use crate::provider::Availability;
 
 /// Reads `{"data": [{"id": ..}]}`, and the bare list that some servers give.
 pub(super) fn read(provider: &str, body: &[u8]) -> Result<Availability> {
-    let list: Value =
-        serde_json::from_slice(body).map_err(|error| Error::of_json(provider, "a list of models", &error))?;
+    let list: Value = json::parse(provider, "a list of models", body)?;
     let models = ["data", "models"].iter().find_map(|key| list.get(key)).unwrap_or(&list);
     let Some(models) = models.as_array() else {
         return Err(Error::Decode {

@@ -222,7 +222,12 @@ fn a_stream_without_done_is_whole_where_that_is_allowed() {
     );
     let lenient = protocol().with_stream_end(StreamEnd::FinishReason);
     assert_eq!(cuts::check_cuts(&lenient, body.as_bytes(), "lenient").text(), "a");
-    cuts::check_truncations(&lenient, body.as_bytes(), body.len() - 1, "lenient");
+    cuts::check_truncations(&lenient, body.as_bytes(), body.trim_end().len(), "lenient");
+    // What comes after the word still belongs to the answer.
+    let usage = format!("{body}data: {}", json!({ "choices": [], "usage": { "prompt_tokens": 5 } }));
+    assert_eq!(cuts::check_cuts(&lenient, usage.as_bytes(), "usage").usage.input, Some(5));
+    let cut = &usage.as_bytes()[..usage.len() - 1];
+    assert!(matches!(cuts::answer(&lenient, &[cut]), Err(Error::Incomplete { .. })));
     // An empty word says nothing, and no word at all less.
     for last in [finish(""), delta(json!({ "content": "b" }))] {
         let body = format!("data: {last}\n\n");

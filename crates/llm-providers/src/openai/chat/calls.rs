@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::stream::Key;
+use super::answer::Key;
 use super::wire;
 use crate::blocks::Blocks;
 use crate::event::{BlockStart, StreamEvent};

@@ -1,6 +1,8 @@
 //! Chat completions.
 
+mod answer;
 mod calls;
+mod reasoning_details;
 mod request;
 mod response;
 mod stream;

@@ -12,7 +12,7 @@ use crate::decode::{SseDecoder, SseEvent};
 use crate::error::{Error, Result};
 use crate::event::StreamEvent;
 use crate::http_provider::LARGEST;
-use crate::json::Str;
+use crate::json::{self, Str};
 use crate::openai::error;
 use crate::protocol::Decode;
 
@@ -137,7 +137,7 @@ impl Answer {
     }
 
     fn read<'a, T: Deserialize<'a>>(&self, data: &'a [u8]) -> Result<T> {
-        serde_json::from_slice(data).map_err(|error| Error::of_json(&self.provider, "an event of a response", &error))
+        json::parse(&self.provider, "an event of a response", data)
     }
 
     fn other_form(&self, expected: &str) -> Error {
