@@ -111,12 +111,13 @@ pub(super) fn compare(options: &Options, global: &Global, terminal: Terminal) ->
         let (fixed, share) = (table.fixed(i), replay.shares[i]);
         let regret = fixed - replay.worth;
         terminal.line(&format!(
-            "{:28} {:26} {:>9.2} {:>10} {fixed:>8.4} {:>8.4} {:>8}",
+            "{:28} {:26} {:>9.2} {:>10} {:>8.4} {:>8.4} {:>8}",
             model.target,
             model.pass_text(),
             model.seconds,
             model.cost.map_or_else(|| "-".to_owned(), dollars),
-            best_worth - fixed,
+            rounded(fixed),
+            rounded(best_worth - fixed),
             percent(share),
         ));
         rows.push(json!({
@@ -126,7 +127,9 @@ pub(super) fn compare(options: &Options, global: &Global, terminal: Terminal) ->
         }));
     }
     let line = |name: &str, worth: f64, regret: f64, note: &str| {
-        terminal.line(&format!("{name:28} {:26} {:>9} {:>10} {worth:>8.4} {regret:>8.4} {note}", "", "", ""));
+        let (worth, regret) = (rounded(worth), rounded(regret));
+        let text = format!("{name:28} {:26} {:>9} {:>10} {worth:>8.4} {regret:>8.4} {note}", "", "", "");
+        terminal.line(text.trim_end());
     };
     let note = format!(
         "+- {:.4} over {} seeds, 90 % in [{:.4}, {:.4}], better than the best in {}",
@@ -139,9 +142,9 @@ pub(super) fn compare(options: &Options, global: &Global, terminal: Terminal) ->
     line("learned", replay.worth, replay.regret, &note);
     line("chosen blindly", table.random(), best_worth - table.random(), "");
     line("best for each problem", table.oracle(), best_worth - table.oracle(), "");
-    let verdict = if replay.regret_range.1 < 0.0 {
+    let verdict = if replay.regret_range.1 < -SAME {
         "the learned router beats the best fixed choice".to_owned()
-    } else if replay.regret_range.0 > 0.0 {
+    } else if replay.regret_range.0 > SAME {
         format!("the learned router loses to {}: ask that one alone", models[best].target)
     } else {
         "the learned router and the best fixed choice cannot be told apart".to_owned()
@@ -164,6 +167,14 @@ pub(super) fn compare(options: &Options, global: &Global, terminal: Terminal) ->
     summary.field("oracle_worth", json!(table.oracle()));
     summary.end();
     Ok(())
+}
+
+/// Differences in worth below this, in right answers, are none: seconds are never the same twice.
+const SAME: f64 = 0.001;
+
+/// With as many digits as are shown, and without a sign of nothing.
+fn rounded(x: f64) -> f64 {
+    (x * 1e4).round() / 1e4 + 0.0
 }
 
 /// How one model did.
