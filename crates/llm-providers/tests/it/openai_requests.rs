@@ -32,9 +32,6 @@ const CHATS: [(&str, usize, &[Known]); 3] = [
 
 const RESPONSES: [Known; 4] = [
     ("- .input[].status", 17, "the result of a tool has no status in our messages"),
-    ("+ .instructions", 2, "what the system says first is sent as instructions"),
-    ("~ .input", 2, "what the system says first is sent as instructions"),
-    ("~ .input[].content", 1, "a text stands for a list of one part of text"),
     ("+ .instructions", 2, "system messages that a conversation begins with are the instructions"),
     ("~ .input", 2, "where they are missing then"),
     ("~ .input[].content", 1, "a text of the assistant is a list of one part, as in every other recording"),
