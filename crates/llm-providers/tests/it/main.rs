@@ -17,6 +17,8 @@ mod ollama;
 #[cfg(feature = "openai")]
 mod openai_chat_answers;
 #[cfg(feature = "openai")]
+mod openai_chat_requests;
+#[cfg(feature = "openai")]
 mod openai_chat_streams;
 #[cfg(feature = "openai")]
 mod openai_embeddings;
@@ -26,6 +28,8 @@ mod openai_errors;
 mod openai_requests;
 #[cfg(feature = "openai")]
 mod openai_responses_answers;
+#[cfg(feature = "openai")]
+mod openai_responses_streams;
 #[cfg(feature = "openai")]
 mod openai_speed;
 mod recordings;
