@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::config::ResolvedConfig;
 #[cfg(feature = "http")]
 use super::llm_client::LlmClient;
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "ollama", feature = "openai"))]
 use super::target::Vendor;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};

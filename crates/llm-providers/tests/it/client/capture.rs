@@ -32,14 +32,6 @@ impl Capture {
     }
 }
 
-impl Kept {
-    /// Everything that was said, as one text.
-    pub(crate) fn text(&self) -> String {
-        let fields = self.spans.iter().map(|(_, fields)| fields).chain(self.events.iter().map(|(_, fields)| fields));
-        fields.flatten().map(|(name, value)| format!("{name}={value}\n")).collect()
-    }
-}
-
 struct Read<'a>(&'a mut Fields);
 
 impl Visit for Read<'_> {

@@ -19,7 +19,7 @@ use llm_providers::{
 };
 use serde_json::json;
 
-use super::capture::Capture;
+use super::capture::{Capture, Kept};
 use super::script::paused;
 
 /// What is asked, answered and signed with: none of it may be seen.
@@ -188,6 +188,12 @@ fn error_text(error: &Error) -> String {
     text
 }
 
+/// Everything that spans and events said, as one text.
+fn said(kept: &Kept) -> String {
+    let fields = kept.spans.iter().map(|(_, fields)| fields).chain(kept.events.iter().map(|(_, fields)| fields));
+    fields.flatten().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
 /// Asks in both ways through all wrappers; everything that can be shown of it.
 async fn drive(target: &str, act: Act) -> (String, bool) {
     let settings = ClientConfig::new(Target::parse(target).unwrap()).with_key(KEY);
@@ -248,7 +254,7 @@ fn nothing_planted_is_shown() {
                 })
             });
             assert!(!kept.spans.is_empty());
-            shown += &kept.text();
+            shown += &said(&kept);
             if let Some(place) = shown.find("planted") {
                 let around = &shown[place.saturating_sub(200)..(place + 100).min(shown.len())];
                 panic!("{target}: {named}\n{around}");
