@@ -18,7 +18,7 @@ use crate::error::{ApiError, Error, Result};
 use crate::event::StreamEvent;
 use crate::protocol::{Decode, Mode, Protocol};
 use crate::provider::{Availability, BoxFuture, EmbeddingProvider, EmbeddingRequest, EmbeddingResponse, LlmProvider};
-use crate::redact::RequestTexts;
+use crate::redact::{RequestTexts, Room};
 use crate::request::Request;
 use crate::response::Response;
 use crate::retry_hint;
@@ -76,7 +76,7 @@ impl<P: Protocol> HttpProvider<P> {
     fn of_success(&self, mut error: Error, headers: &HeaderMap, request: &Request) -> Error {
         if let Error::Api(error) = &mut error {
             complete_error(error, headers, &self.protocol);
-            strike(error, &RequestTexts::of(request), self.protocol.secret());
+            strike(error, &RequestTexts::of(request, Room::Ample), self.protocol.secret());
         }
         error
     }
@@ -114,7 +114,7 @@ impl<P: Protocol> LlmProvider for HttpProvider<P> {
         Box::pin(async move {
             let asked = request.supported(self.name(), &self.capabilities())?;
             let sent = self.protocol.request(&asked, Mode::Whole)?;
-            let (headers, body) = self.whole(sent, || RequestTexts::of(request)).await?;
+            let (headers, body) = self.whole(sent, || RequestTexts::of(request, Room::Ample)).await?;
             self.protocol.response(&headers, &body).map_err(|error| self.of_success(error, &headers, request))
         })
     }
@@ -123,7 +123,7 @@ impl<P: Protocol> LlmProvider for HttpProvider<P> {
         Box::pin(async move {
             let asked = request.supported(self.name(), &self.capabilities())?;
             let sent = self.protocol.request(&asked, Mode::Stream)?;
-            let (mut head, body) = self.send(sent, || RequestTexts::of(request)).await?.into_parts();
+            let (mut head, body) = self.send(sent, || RequestTexts::of(request, Room::Ample)).await?.into_parts();
             let found = content_type(&head.headers);
             if found == "application/json" {
                 // A server that does not stream answers at once, or with an error under a status of success.
@@ -150,7 +150,7 @@ impl<P: Protocol> LlmProvider for HttpProvider<P> {
                 queue: VecDeque::new(),
                 failed: None,
                 ended: false,
-                texts: RequestTexts::of(request),
+                texts: RequestTexts::of(request, Room::Small),
                 secret: self.protocol.secret().cloned(),
             };
             Ok(ResponseStream::new(self.name(), Box::pin(events)))
@@ -160,7 +160,7 @@ impl<P: Protocol> LlmProvider for HttpProvider<P> {
     fn available(&self) -> BoxFuture<'_, Result<Availability>> {
         Box::pin(async move {
             let request = self.protocol.availability_request()?;
-            let (_, body) = self.whole(request, || RequestTexts::of(&Request::default())).await?;
+            let (_, body) = self.whole(request, || RequestTexts::of(&Request::default(), Room::Ample)).await?;
             self.protocol.availability(&body)
         })
     }
