@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 
 use super::{Server, block_on, expect_clean, installed, provider, start};
 
-fn serve() -> Option<Server> {
+pub(super) fn serve() -> Option<Server> {
     let (python, model) = (installed("python/bin/python")?, installed("tiny-llama.gguf")?);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/llm/llama_server.py");
+    let script = std::path::absolute(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/llm/llama_server.py")).unwrap();
     let server = start(("unused", ""), |_, port| {
         let mut command = Command::new(&python);
-        command.arg(script).arg(&model).arg(port.to_string());
+        // By its name alone, which is what the server calls the model.
+        command.arg(&script).arg(model.file_name().unwrap_or_default()).arg(port.to_string());
+        command.current_dir(model.parent().unwrap_or(&model));
         command
     });
     // It listens before its model is there, and answers 503 until then.

@@ -5,6 +5,7 @@ mod capture;
 mod llama_cpp;
 mod llmposter;
 mod official_clients;
+mod own_recordings;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use llm_providers::conformance::Report;
 use llm_providers::gemini::Gemini;
 use llm_providers::ollama::Ollama;
 use llm_providers::openai::{Api, OpenAi};
-use llm_providers::transport::HyperTransport;
+use llm_providers::transport::{HyperTransport, Transport};
 use llm_providers::{Endpoint, HttpProvider, LlmProvider};
 
 /// A program that serves until it is dropped.
@@ -73,7 +74,10 @@ fn start(script: (&str, &str), command: impl Fn(&std::path::Path, u16) -> Comman
 
 /// The vendors' protocols over real sockets.
 fn provider(vendor: &str, base: &str) -> Box<dyn LlmProvider> {
-    let transport = Arc::new(HyperTransport::new(Default::default()).unwrap());
+    provider_over(vendor, base, Arc::new(HyperTransport::new(Default::default()).unwrap()))
+}
+
+fn provider_over(vendor: &str, base: &str, transport: Arc<dyn Transport>) -> Box<dyn LlmProvider> {
     let endpoint = |path: &str| Endpoint::new(&format!("{base}{path}")).unwrap().with_key(Some("no-key".into()));
     match vendor {
         "openai" => Box::new(HttpProvider::new(OpenAi::new(endpoint("/v1")), transport)),
